@@ -1,0 +1,142 @@
+"""Measure what the runtime and each kernel take in Flash with the installed compilers: writes trec_dse/footprint.json.
+
+For every board family and compiler, firmwares with few kernels are linked and their symbols are read; then random
+candidates are linked to fit what a call costs. Entries of compilers that are not installed are kept. Run it after
+any change of the C, the flags or a compiler.
+"""
+
+import dataclasses
+import importlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import random_candidates, synthetic_dataset
+
+from trec_dse import codec, plugins
+from trec_dse.codegen import constant_bytes, generate, kernel_sources, network_calls
+from trec_dse.errors import ToolchainError
+from trec_dse.evaluate import untrained_graph
+from trec_dse.firmware import build_firmware, code_sizes, write_export
+from trec_dse.footprint import BASE, TABLE, Footprint, load_footprints
+from trec_dse.graph import QuantizedGraph
+from trec_dse.memory import plan_memory
+from trec_dse.quantize import quantize
+from trec_dse.resources import data_folder
+from trec_dse.target import Target, load_target
+from trec_dse.toolchain import Compiler, find_target_compiler
+
+BUILD_ID = "0123456789abcdef"
+N_SEEDS, N_FITTED = 12, 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Linked:
+    """A linked network: symbols of runtime and kernels, and what a model of its size is fitted to."""
+
+    functions: frozenset[str]
+    symbols: dict[str, int]
+    flash_bytes: int
+    constants: int
+    n_arguments: int
+    static_bytes: int
+
+
+def link(graph: QuantizedGraph, target: Target, compiler: Compiler) -> Linked:
+    """Link `graph` for `target` and tell its own constants from the rest."""
+    calls = network_calls(graph)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "firmware"
+        files = {**generate(graph, plan_memory(graph), BUILD_ID), "manifest.json": json.dumps({"build_id": BUILD_ID})}
+        write_export(folder, target, files, kernel_sources(graph))
+        firmware = build_firmware(folder, target, compiler)
+        sizes = code_sizes(firmware)
+    own = tuple(f"{call.name}_" for call in calls)
+    names = {call.name for call in calls}
+    symbols = {
+        symbol: size
+        for symbol, size in sizes.items()
+        if symbol not in names and not symbol.startswith((*own, "(")) and symbol not in ("trec_net_run", "at")
+    }
+    return Linked(
+        functions=frozenset(call.kernel.function for call in calls),
+        symbols=symbols,
+        flash_bytes=firmware.flash_bytes,
+        constants=sum(item.total for item in constant_bytes(graph).values()),
+        n_arguments=sum(2 + len(call.inputs) + call.kernel.scratch for call in calls),
+        static_bytes=firmware.static_bytes - 4 * max(1, sum(call.kernel.counts_clusters for call in calls)),
+    )
+
+
+def small_graphs() -> list[QuantizedGraph]:
+    """Networks of one operator each that together hold every kernel."""
+    graphs = []
+    for kind in plugins.names("ops"):
+        seen: set[str] = set()
+        for seed in range(N_SEEDS):
+            random = np.random.default_rng(seed)
+            graph = importlib.import_module(f"trec_dse.ops.{kind}.cases").random_graph(random)
+            images = torch.from_numpy(random.standard_normal((2, *graph.input_shape))).float()
+            quantized = quantize(graph, images)
+            functions = {call.kernel.function for call in network_calls(quantized)}
+            if not functions <= seen:
+                graphs.append(quantized)
+                seen |= functions
+    return graphs
+
+
+def measure(target: Target, compiler: Compiler) -> Footprint:
+    """The footprint of one board family with one compiler."""
+    linked = sorted((link(graph, target, compiler) for graph in small_graphs()), key=lambda item: len(item.functions))
+    base = {s: size for s, size in linked[0].symbols.items() if all(s in other.symbols for other in linked)}
+    symbols = {BASE: base}
+    for item in linked:
+        known = set(base).union(*(symbols[f] for f in item.functions if f in symbols))
+        for function in item.functions - symbols.keys():
+            symbols[function] = {s: size for s, size in item.symbols.items() if s not in known}
+    static = max(item.static_bytes for item in linked)
+    draft = Footprint(compiler.name, target.core, target.platform, symbols, 0.0, 0.0, static)
+    data = {name: synthetic_dataset(name) for name in ("digits", "cifar10")}
+    candidates = [c for space in ("digits_tiny", "cifar10_cifarnet") for c in random_candidates(space, N_FITTED)]
+    fitted = [link(untrained_graph(c, data[c.dataset]), target, compiler) for c in candidates]
+    rest = [item.flash_bytes - item.constants - draft.code_bytes(item.functions, 0) for item in fitted]
+    slope, intercept = np.polyfit([item.n_arguments for item in fitted], rest, 1)
+    left = [r - slope * item.n_arguments - intercept for r, item in zip(rest, fitted, strict=True)]
+    print(
+        f"{target.platform} {compiler.version}: call {slope:.2f} B per argument, {intercept:.1f} B at all;"
+        f" largest residual {max(map(abs, left)):.1f} B of {min(item.flash_bytes for item in fitted)} B and more",
+        file=sys.stderr,
+    )
+    return dataclasses.replace(draft, call_base=round(intercept, 2), call_argument=round(slope, 2))
+
+
+def main() -> None:
+    """Measure everything that is installed."""
+    entries = {(e.compiler, e.core, e.platform): e for e in load_footprints()} if TABLE.is_file() else {}
+    targets = {}
+    for path in sorted(data_folder("targets").glob("*.toml")):
+        target = load_target(path)
+        targets[target.core, target.platform] = target
+    for name in ("gcc", "zig"):
+        try:
+            compiler = find_target_compiler(name)
+        except ToolchainError as problem:
+            print(problem, file=sys.stderr)
+            continue
+        for (core, platform), target in targets.items():
+            entries[name, core, platform] = measure(target, compiler)
+            entry = entries[name, core, platform]
+            total = sum(entry.symbols[BASE].values())
+            print(
+                json.dumps(
+                    {"name": f"runtime {platform} {name}", "value": total, "unit": "B", "goal": None, "met": None}
+                )
+            )
+    TABLE.write_text(json.dumps(codec.unstructure(list(entries.values())), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Pruning gives shapes that only the shares decide; folding batch norms changes no answer."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from trec_dse.errors import CandidateError, UnsupportedError
+from trec_dse.networks import cifarnet, lenet5, tiny
+from trec_dse.prune import channel_target, fold_batch_norms, prune
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers_in_every_run() -> None:
+    torch.manual_seed(0)
+
+
+def _channels(model: nn.Module) -> dict[str, int]:
+    return {
+        name: module.weight.shape[0]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
+
+
+@pytest.mark.parametrize(
+    ("channels", "share", "round_to", "kept"),
+    [
+        (32, 0.7, 8, 8),  # 9.6 channels
+        (16, 0.7, 8, 8),  # 4.8: at least one group stays
+        (32, 0.9, 8, 8),  # 3.2
+        (16, 0.25, 4, 12),
+        (16, 0.35, 4, 12),  # 10.4 is nearer to 12
+        (16, 0.4, 4, 8),  # 9.6 is nearer to 8
+        (10, 0.0, 4, 10),
+        (10, 0.05, 4, 8),  # 9.5
+        (3, 0.9, 4, 3),
+        (6, 0.1, 4, 4),
+        (7, 0.3, 1, 5),  # 4.9
+    ],
+)
+def test_the_channels_that_stay(channels: int, share: float, round_to: int, kept: int) -> None:
+    assert channel_target(channels, share, round_to) == kept
+
+
+@given(st.integers(1, 512), st.floats(0, 0.99), st.floats(0, 0.99), st.sampled_from([1, 4, 8]))
+def test_a_larger_share_never_keeps_more(channels: int, share: float, other: float, round_to: int) -> None:
+    small, large = sorted((share, other))
+    assert 1 <= channel_target(channels, large, round_to) <= channel_target(channels, small, round_to) <= channels
+
+
+def test_shares_decide_the_shapes() -> None:
+    model = cifarnet.build((32, 32, 3), 10, width=0.25)  # 16, 16, 96, 48, 10
+    pruned = prune(model, (32, 32, 3), {"*": 0.5, "conv1": 0.25, "fc2": 0.0})
+    assert _channels(pruned) == {"conv1": 12, "conv2": 8, "fc1": 48, "fc2": 48, "fc3": 10}
+    assert pruned.get_parameter("fc1.weight").shape == (48, 5 * 5 * 8)
+    assert pruned(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_a_high_share_prunes_more_than_a_low_one_and_never_nothing() -> None:
+    """Rounding the kept channels down to 0 must not mean that the layer is left alone."""
+    model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.Flatten(), nn.Linear(32 * 16, 4))
+    kept = []
+    for share in (0.0, 0.3, 0.5, 0.7, 0.9, 0.99):
+        pruned = prune(model, (8, 8, 1), {"*": share}, round_to=8)
+        kept.append((pruned.get_parameter("0.weight").shape[0], pruned.get_parameter("2.weight").shape[0]))
+    assert kept == [(16, 32), (8, 24), (8, 16), (8, 8), (8, 8), (8, 8)]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.33, 0.5, 0.65, 0.9])
+def test_weights_do_not_decide_the_shapes(share: float) -> None:
+    shapes = []
+    for _ in range(3):
+        model = tiny.build((8, 8, 1), 10, width=20, depth=3)
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=10 ** float(torch.empty(()).uniform_(-3, 3)))
+        shapes.append(_channels(prune(model, (8, 8, 1), {"*": share})))
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert shapes[0]["conv2"] == channel_target(20, share, 4)
+
+
+def test_the_weak_channels_go() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+    weak = [1, 2, 5, 7]
+    with torch.no_grad():
+        model.get_parameter("0.weight")[weak] *= 1e-3
+        model.get_parameter("1.weight")[weak] *= 1e-3
+        model.get_parameter("4.weight").view(4, 8, 36)[:, weak] *= 1e-3
+    pruned = prune(model, (8, 8, 1), {"0": 0.5})
+    assert torch.equal(pruned.get_parameter("0.weight"), model.get_parameter("0.weight")[[0, 3, 4, 6]])
+    assert torch.equal(
+        pruned.get_parameter("4.weight"), model.get_parameter("4.weight").view(4, 8, 36)[:, [0, 3, 4, 6]].reshape(4, -1)
+    )
+
+
+def test_pruning_changes_a_copy_repeats_itself_and_share_zero_changes_nothing() -> None:
+    model = lenet5.build((28, 28, 1), 10).train()
+    before = copy.deepcopy(model.state_dict())
+    first, second = (prune(model, (28, 28, 1), {"*": 0.4}) for _ in range(2))
+    assert first.training
+    assert all(torch.equal(first.state_dict()[name], value) for name, value in second.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    untouched = prune(model, (28, 28, 1), {"*": 0.0})
+    assert all(torch.equal(before[name], value) for name, value in untouched.state_dict().items())
+    assert _channels(first) == {"conv1": 4, "conv2": 8, "fc1": 72, "fc2": 52, "fc3": 10}
+
+
+class _Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 16, 3, padding=1)
+        self.branch = nn.Conv2d(16, 16, 3, padding=1)
+        self.norm = nn.BatchNorm2d(16)
+        self.head = nn.Linear(16 * 64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        result: Tensor = self.head(torch.relu(x + self.norm(self.branch(x))).flatten(1))
+        return result
+
+
+def test_layers_that_are_added_keep_as_many_as_the_smallest_share_asks() -> None:
+    pruned = prune(_Residual(), (8, 8, 1), {"stem": 0.75, "branch": 0.25})
+    assert _channels(pruned) == {"stem": 12, "branch": 12, "head": 3}
+    assert pruned(torch.randn(1, 1, 8, 8)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["conv9", "fc3", "bn1"])
+def test_only_hidden_convolutions_and_dense_layers_can_be_pruned(name: str) -> None:
+    with pytest.raises(CandidateError, match=rf"'{name}'; choose from \*, conv1, conv2, fc1, fc2"):
+        prune(lenet5.build((28, 28, 1), 10), (28, 28, 1), {name: 0.5})
+
+
+def _with_lively_norms(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+            module.running_mean = torch.randn(module.num_features)
+            module.running_var = torch.rand(module.num_features) + 0.1
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (cifarnet.build((20, 20, 3), 10, width=0.25), (2, 3, 20, 20)),
+        (tiny.build((8, 8, 1), 10, width=4, depth=3), (2, 1, 8, 8)),
+        (nn.Sequential(nn.Linear(5, 7, bias=False), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 2)), (3, 5)),
+    ],
+)
+def test_folding_norms_changes_no_answer(model: nn.Module, shape: tuple[int, ...]) -> None:
+    lively = _with_lively_norms(model)
+    folded = fold_batch_norms(lively)
+    x = torch.randn(shape)
+    torch.testing.assert_close(folded(x), lively(x), rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in folded.modules())
+    assert [name for name, _ in folded.named_modules()] == [name for name, _ in lively.named_modules()]
+    assert not folded.training
+    assert any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in lively.modules())
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3)),
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.BatchNorm2d(2)),
+    ],
+)
+def test_a_norm_that_follows_nothing_to_fold_into_is_refused(model: nn.Module) -> None:
+    with pytest.raises(UnsupportedError, match="must follow a convolution or dense layer"):
+        fold_batch_norms(model)
+
+
+def test_a_layer_that_is_read_twice_is_not_folded_into() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            result: Tensor = x + self.norm(x)
+            return result
+
+    with pytest.raises(UnsupportedError, match="whose output nothing else reads"):
+        fold_batch_norms(Shared())

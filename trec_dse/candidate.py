@@ -1,0 +1,126 @@
+"""The design variables of one network, as plain data with a content hash."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from trec_dse.errors import CandidateError
+
+HashScope = Literal["per_slice", "shared", "kernel_reuse"]
+SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
+HashGradient = Literal["soft", "none"]
+MAX_HASH_BITS = 12
+
+
+@dataclass(frozen=True)
+class TrecConfig:
+    """How one convolution clusters the rows of its unfolded input.
+
+    Attributes:
+        hash_bits: H, the number of hash functions; at most 2**H clusters per slice.
+        vector_length: L, the length of a neuron vector; must divide K = kernel_h * kernel_w * in_channels.
+        scope: one hash per slice, one for all slices, or the first H kernels themselves.
+        max_clusters: cap on the clusters of a slice; a row beyond it joins the existing cluster whose
+            signature is nearest in Hamming distance (the oldest on ties). None: min(2**H, N).
+    """
+
+    hash_bits: int
+    vector_length: int
+    scope: HashScope = "per_slice"
+    max_clusters: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hash_bits <= MAX_HASH_BITS:
+            raise CandidateError(f"hash_bits is {self.hash_bits}; it must lie in 0..{MAX_HASH_BITS}")
+        if self.vector_length < 1:
+            raise CandidateError(f"vector_length is {self.vector_length}; it must be at least 1")
+        if self.max_clusters is not None and self.max_clusters < 1:
+            raise CandidateError(f"max_clusters is {self.max_clusters}; it must be at least 1, or absent")
+
+
+@dataclass(frozen=True)
+class TrecPolicy:
+    """How all convolutions of a network get their `TrecConfig` once their final shapes are known.
+
+    Attributes:
+        hash_bits_early, hash_bits_late: H of the first and of the second half of the TREC layers.
+        slice_policy: L as one kernel row (kernel_w * C), the channels of one pixel (C), all of K, or
+            `vector_length` itself. The nearest divisor of K is taken.
+        vector_length: the L asked for by the policy "custom"; ignored by the others.
+        scope: hash scope of the layers that do not reuse their kernel.
+        n_kernel_reuse: this many layers, those whose hash would take most bytes, reuse their kernel.
+        max_clusters: as in `TrecConfig`.
+        layers: names of the convolutions to treat; None means all of them.
+    """
+
+    hash_bits_early: int
+    hash_bits_late: int
+    slice_policy: SlicePolicy = "kernel_row"
+    vector_length: int = 0
+    scope: Literal["per_slice", "shared"] = "per_slice"
+    n_kernel_reuse: int = 0
+    max_clusters: int | None = None
+    layers: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a candidate is trained. Zero epochs skip a phase; `n_train` and `n_validation` 0 mean the whole split.
+
+    Attributes:
+        epochs: dense training.
+        fine_tune_epochs: after structured pruning.
+        trec_epochs: after TREC has been inserted.
+        hash_gradient: "soft" learns hashes by the soft-membership surrogate, "none" keeps their initial value.
+    """
+
+    epochs: int = 10
+    fine_tune_epochs: int = 2
+    trec_epochs: int = 3
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    hash_gradient: HashGradient = "soft"
+    n_train: int = 0
+    n_validation: int = 0
+    n_calibration: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One point of a search space.
+
+    Attributes:
+        dataset: file name in `datasets/`.
+        network: file name in `networks/`.
+        network_args: keyword arguments of that network's `build`.
+        trec: None leaves every convolution dense.
+        pruning: layer name -> share of its output channels removed; "*" stands for every layer not named.
+    """
+
+    dataset: str
+    network: str
+    network_args: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    trec: TrecPolicy | None = None
+    pruning: Mapping[str, float] = field(default_factory=dict)
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        for layer, share in self.pruning.items():
+            if not 0 <= share < 1:
+                raise CandidateError(f"pruning share of {layer!r} is {share}; it must lie in [0, 1)")
+
+    @property
+    def key(self) -> str:
+        """Content hash: 16 hex digits that name the candidate in folders, caches and firmware."""
+        return content_key(asdict(self))
+
+
+def content_key(data: object) -> str:
+    """16 hex digits of the SHA-256 of `data` as canonical JSON."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,96 @@
+"""What an int8 network needs on a board, from the model alone: bytes, MACs, cycles."""
+
+from collections.abc import Mapping, Sequence
+
+from trec_dse.codegen import constant_bytes, network_calls
+from trec_dse.errors import TargetError
+from trec_dse.footprint import Footprint
+from trec_dse.graph import Node, QuantizedGraph, Shape, Work
+from trec_dse.memory import MemoryPlan
+from trec_dse.ops.conv2d import Conv2d
+from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.results import Cost, LayerCost, TrecCost
+from trec_dse.target import Target
+
+STACK_BYTES = 2048
+
+
+def estimate(graph: QuantizedGraph, plan: MemoryPlan, target: Target, footprint: Footprint) -> Cost:
+    """Bytes, MACs and cycles of `graph` on `target`.
+
+    MACs and cycles take the mean N_c of the calibration images, memory always the most clusters there can be.
+    """
+    constants = constant_bytes(graph)
+    layers = tuple(_layer(graph, node, target, constants[node.name].total) for node in graph.nodes)
+    calls = network_calls(graph)
+    n_arguments = sum(2 + len(call.inputs) + call.kernel.scratch for call in calls)
+    code = footprint.code_bytes({call.kernel.function for call in calls}, n_arguments)
+    n_counters = max(1, sum(call.kernel.counts_clusters for call in calls))
+    weights = sum(item.tables for item in constants.values())
+    return Cost(
+        macs=sum(layer.macs for layer in layers),
+        dense_macs=sum(_dense_macs(node, graph) for node in graph.nodes),
+        cycles=sum(layer.cycles for layer in layers),
+        worst_cycles=sum(_cycles(node, graph, target, worst=True) for node in graph.nodes),
+        clock_hz=target.clock_hz,
+        weight_bytes=weights,
+        code_bytes=code + sum(item.structs for item in constants.values()),
+        arena_bytes=plan.size,
+        static_bytes=footprint.static_bytes + 4 * n_counters,
+        stack_bytes=STACK_BYTES,
+        layers=layers,
+        buffers=plan.buffers,
+    )
+
+
+def violations(cost: Cost, target: Target) -> dict[str, float]:
+    """Per limit of the board used / limit - 1: feasible when none is above 0, and comparable with each other."""
+    return {
+        "sram": cost.sram_bytes / target.sram_bytes - 1,
+        "flash": cost.flash_bytes / target.flash_bytes - 1,
+    }
+
+
+def cycles_of(work: Sequence[Work], timing: Mapping[str, float], where: str) -> float:
+    """Cycles of some work; TargetError if the target's timing lacks one of its kinds."""
+    missing = [item.kind for item in work if item.kind not in timing]
+    if missing:
+        raise TargetError(
+            f"{where}: [timing] has no {', '.join(sorted(set(missing)))}; benchmarks/timing.py fits them on the twin"
+        )
+    return sum(timing[item.kind] * item.amount for item in work)
+
+
+def _inputs(node: Node, graph: QuantizedGraph) -> list[Shape]:
+    shapes = graph.shapes
+    return [shapes[name] for name in node.inputs]
+
+
+def _cycles(node: Node, graph: QuantizedGraph, target: Target, *, worst: bool) -> int:
+    return round(cycles_of(node.op.work(*_inputs(node, graph), worst=worst), target.timing, target.name))
+
+
+def _dense_macs(node: Node, graph: QuantizedGraph) -> int:
+    shapes = _inputs(node, graph)
+    if isinstance(node.op, TrecConv2d):
+        return Conv2d(node.op.out_channels, node.op.window).macs(*shapes)
+    return node.op.macs(*shapes)
+
+
+def _layer(graph: QuantizedGraph, node: Node, target: Target, flash_bytes: int) -> LayerCost:
+    shapes = _inputs(node, graph)
+    return LayerCost(
+        name=node.name,
+        op=node.op.kind,
+        output_shape=node.op.output_shape(*shapes),
+        macs=node.op.macs(*shapes),
+        cycles=_cycles(node, graph, target, worst=False),
+        flash_bytes=flash_bytes,
+        scratch_bytes=node.op.scratch_bytes(*shapes),
+        trec=_trec(node.op, shapes[0]) if isinstance(node.op, TrecConv2d) else None,
+    )
+
+
+def _trec(op: TrecConv2d, shape: Shape) -> TrecCost:
+    n, slices, mean = op.n_positions(shape), op.n_slices(shape), op.clusters(shape)
+    return TrecCost(op.config, n, slices, mean, slices * op.cap(shape), 1 - mean / (slices * n))

@@ -1,0 +1,34 @@
+"""Data sets, one file each: ``load(root)`` reads it from a folder, ``FILES`` lists what can be downloaded for it.
+
+Images stay uint8 in NHWC order; a network sees (image / 255 - mean) / std, channel by channel.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from trec_dse import plugins
+from trec_dse.datasets._files import fetch_missing
+from trec_dse.datasets._types import Dataset, Split
+from trec_dse.errors import DatasetError
+from trec_dse.resources import cache_folder
+
+__all__ = ["Dataset", "Split", "load"]
+
+
+@lru_cache(maxsize=2)
+def load(name: str, data_dir: Path | None = None) -> Dataset:
+    """The data set `name`, kept in memory for the next call.
+
+    With `data_dir` its files are expected there, or in ``data_dir/name``, and nothing is downloaded. Without, they
+    are taken from the user's cache and downloaded into it if need be. Raises DatasetError if they are missing, cut
+    short or not the published ones.
+    """
+    module = plugins.load("datasets", name, DatasetError)
+    folder = data_dir if data_dir is not None else cache_folder() / "data"
+    if data_dir is None:
+        fetch_missing(module.FILES, folder / name)
+    elif not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; the data directory must hold the files of {name!r}")
+    dataset = module.load(folder / name if (folder / name).is_dir() else folder)
+    assert isinstance(dataset, Dataset)
+    return dataset

@@ -1,0 +1,263 @@
+"""From a candidate to all that can be said of it without a device: the only module that knows the order of the stages.
+
+    build -> train -> prune -> fine-tune -> fold -> TREC -> fine-tune -> lower -> quantize -> plan -> estimate
+
+What a candidate needs in memory follows from its shapes alone, so an untrained copy goes through the same stages
+first: a candidate that cannot fit is rejected before any training.
+"""
+
+import contextlib
+import fcntl
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from trec_dse import codec, datasets
+from trec_dse.candidate import Candidate, TrecConfig, content_key
+from trec_dse.codegen import generate, kernel_sources, network_calls
+from trec_dse.cost import estimate, violations
+from trec_dse.datasets import Dataset, Split
+from trec_dse.durable import write_text
+from trec_dse.errors import StudyError, ToolchainError
+from trec_dse.executors.host import HostNetwork
+from trec_dse.footprint import footprint_for
+from trec_dse.graph import INPUT, Int8Array, QuantizedGraph
+from trec_dse.lower import lower
+from trec_dse.memory import plan_memory
+from trec_dse.networks import build_model
+from trec_dse.prune import fold_batch_norms, prune
+from trec_dse.quantize import quantize, with_clusters
+from trec_dse.results import Cost, EvaluateRequest, Evaluation
+from trec_dse.store import GRAPH, load_graph, save_graph
+from trec_dse.target import Target
+from trec_dse.toolchain import find_target_compiler
+from trec_dse.train import train
+from trec_dse.trec.apply import apply_trec, conv_shapes
+from trec_dse.trec.policy import resolve
+
+PRUNED_RATE, TREC_RATE = 0.4, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
+N_UNTRAINED = 8  # images on which an untrained network's clusters are counted
+UNUSED_BUILD_ID = "0" * 16
+EVALUATION, LOCK = "evaluation.json", "lock"
+_LIBRARIES = ("torch", "torch-pruning", "numpy", "optuna", "trec_dse")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Price:
+    """What is known before training. `configs`: TREC by layer name; `key`: hash of the effective network and recipe."""
+
+    key: str
+    configs: dict[str, TrecConfig]
+    cost: Cost
+    violations: dict[str, float]
+
+
+def evaluate_json(text: str, progress: Say) -> str:
+    """`evaluate` for a worker process: JSON of an `EvaluateRequest` in, JSON of an `Evaluation` out."""
+    request = codec.from_json(text, EvaluateRequest, "evaluation request", StudyError)
+    return codec.to_json(evaluate(request, progress))
+
+
+def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
+    """Price the candidate, and train it if it fits. `progress` is told the phase, the epoch and the accuracy.
+
+    Everything lasting goes to ``networks/KEY`` beside the candidate's folder, where KEY is the effective network's
+    hash: another candidate that comes down to the same network is answered from there.
+    """
+    start, candidate = time.monotonic(), request.candidate
+    dataset = load_dataset(candidate, None if request.data_dir is None else Path(request.data_dir))
+    priced = price(candidate, request.target, dataset)
+    evaluation = Evaluation(
+        candidate=candidate,
+        key=priced.key,
+        target=request.target.name,
+        estimated=priced.cost,
+        violations=priced.violations,
+        versions=versions(dataset, candidate),
+    )
+    if not evaluation.is_feasible:
+        return replace(evaluation, seconds=time.monotonic() - start)
+    with _locked(network_folder(Path(request.folder), priced.key)) as folder:
+        known = _known(folder)
+        if known is not None:
+            return _again(known, load_graph(folder), request)
+        graph, float_accuracy = _train(candidate, dataset, priced.configs, progress)
+        graph, int8_accuracy = _run_on_host(graph, dataset, candidate)
+        cost = cost_of(graph, request.target)
+        save_graph(graph, folder)
+        evaluation = replace(
+            evaluation,
+            estimated=cost,
+            violations=violations(cost, request.target),
+            float_accuracy=float_accuracy,
+            int8_accuracy=int8_accuracy,
+            seconds=time.monotonic() - start,
+        )
+        write_text(folder / EVALUATION, codec.to_json(evaluation))
+    return evaluation
+
+
+def price(candidate: Candidate, target: Target, dataset: Dataset) -> Price:
+    """Bytes, MACs and cycles of the untrained candidate; memory is exact, N_c is that of random weights."""
+    model, configs = _untrained(candidate, dataset)
+    effective = {
+        "candidate": asdict(replace(candidate, trec=None, pruning={})),
+        "shapes": [list(parameter.shape) for parameter in model.parameters()],
+        "trec": {name: asdict(config) for name, config in configs.items()},
+        "data": dataset.sha256,
+    }
+    cost = cost_of(untrained_graph(candidate, dataset), target)
+    return Price(content_key(effective), configs, cost, violations(cost, target))
+
+
+def untrained_graph(candidate: Candidate, dataset: Dataset) -> QuantizedGraph:
+    """The int8 network with random weights: every shape, buffer and table is that of the trained one."""
+    model, configs = _untrained(candidate, dataset)
+    images = calibration_images(dataset, N_UNTRAINED)
+    return quantize(lower(_with_trec(model, candidate, configs, images), dataset.input_shape), _nhwc(images))
+
+
+def _untrained(candidate: Candidate, dataset: Dataset) -> tuple[nn.Module, dict[str, TrecConfig]]:
+    model = build_model(candidate, dataset.input_shape, dataset.n_classes).eval()
+    model = fold_batch_norms(_pruned(model, candidate, dataset))
+    return model, _configs(model, candidate, dataset)
+
+
+def cost_of(graph: QuantizedGraph, target: Target) -> Cost:
+    """The estimate of an int8 network, with the code sizes of the compiler that would be used."""
+    try:
+        compiler = find_target_compiler().name
+    except ToolchainError:
+        compiler = "zig"
+    return estimate(graph, plan_memory(graph), target, footprint_for(target, compiler))
+
+
+def load_dataset(candidate: Candidate, data_dir: Path | None) -> Dataset:
+    """The candidate's data, its validation split cut to what the recipe asks for."""
+    dataset, n = _load(candidate.dataset, data_dir), candidate.recipe.n_validation
+    return replace(dataset, validation=dataset.validation.stratified(n)) if n else dataset
+
+
+@functools.lru_cache(maxsize=2)
+def _load(name: str, data_dir: Path | None) -> Dataset:
+    return datasets.load(name, data_dir)
+
+
+def calibration_images(dataset: Dataset, n: int) -> Tensor:
+    """`n` normalised training images (n, C, H, W)."""
+    return dataset.normalise(dataset.train.stratified(n).images)
+
+
+def network_folder(candidate_folder: Path, key: str) -> Path:
+    """Where the network of that effective key is kept, beside the candidates' folders."""
+    return candidate_folder.parent.parent / "networks" / key
+
+
+def versions(dataset: Dataset, candidate: Candidate) -> dict[str, str]:
+    """What one needs to repeat an evaluation: library versions, data hash, seed."""
+    found = {name: metadata.version(name) for name in _LIBRARIES}
+    return {**found, "data_sha256": dataset.sha256, "seed": str(candidate.recipe.seed)}
+
+
+def host_network(graph: QuantizedGraph) -> HostNetwork:
+    """The network's own C, compiled for this machine."""
+    shapes = graph.shapes
+    n_layers = sum(call.kernel.counts_clusters for call in network_calls(graph))
+    sizes = (math.prod(shapes[INPUT]), math.prod(shapes[graph.output]), n_layers)
+    return HostNetwork.build(generate(graph, plan_memory(graph), UNUSED_BUILD_ID), kernel_sources(graph), sizes)
+
+
+def int8_images(graph: QuantizedGraph, dataset: Dataset, split: Split) -> Int8Array:
+    """The images of a split as the network reads them: int8 (n, H, W, C)."""
+    return graph.quantize_images(_nhwc(dataset.normalise(split.images)).numpy())
+
+
+def _known(folder: Path) -> Evaluation | None:
+    path = folder / EVALUATION
+    if not path.is_file() or not (folder / GRAPH).is_file():
+        return None
+    return codec.from_json(path.read_text(encoding="utf-8"), Evaluation, str(path), StudyError)
+
+
+def _again(known: Evaluation, graph: QuantizedGraph, request: EvaluateRequest) -> Evaluation:
+    """A trained network's evaluation for another candidate that comes down to it, or another board."""
+    cost, target = cost_of(graph, request.target), request.target
+    limits = violations(cost, target)
+    return replace(known, candidate=request.candidate, target=target.name, estimated=cost, violations=limits)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[Path]:
+    """Only one process at a time trains a network; the lock goes with its process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def _train(
+    candidate: Candidate, dataset: Dataset, configs: dict[str, TrecConfig], progress: Say
+) -> tuple[QuantizedGraph, float]:
+    """The trained int8 network and the float accuracy of what it was made from."""
+    recipe = candidate.recipe
+    model = build_model(candidate, dataset.input_shape, dataset.n_classes)
+    _phase("dense", model, dataset, candidate, progress)
+    model = _pruned(model, candidate, dataset)
+    _phase("pruned", model, dataset, candidate, progress)
+    model = _with_trec(fold_batch_norms(model), candidate, configs, calibration_images(dataset, recipe.n_calibration))
+    accuracy = _phase("trec" if configs else "folded", model, dataset, candidate, progress)
+    images = _nhwc(calibration_images(dataset, recipe.n_calibration))
+    return quantize(lower(model.eval(), dataset.input_shape), images), accuracy
+
+
+def _phase(name: str, model: nn.Module, dataset: Dataset, candidate: Candidate, progress: Say) -> float:
+    recipe = candidate.recipe
+    epochs, share = {
+        "dense": (recipe.epochs, 1.0),
+        "pruned": (recipe.fine_tune_epochs, PRUNED_RATE),
+        "trec": (recipe.trec_epochs, TREC_RATE),
+        "folded": (recipe.trec_epochs, TREC_RATE),
+    }[name]
+
+    def on_epoch(epoch: int, n_epochs: int, loss: float, accuracy: float) -> None:
+        progress(f"{name} epoch {epoch}/{n_epochs}, loss {loss:.3f}, {100 * accuracy:.1f} %")
+
+    return train(model, dataset, recipe, epochs=epochs, learning_rate=share * recipe.learning_rate, on_epoch=on_epoch)
+
+
+def _run_on_host(graph: QuantizedGraph, dataset: Dataset, candidate: Candidate) -> tuple[QuantizedGraph, float]:
+    """The graph with N_c as the calibration images give it, and the C code's accuracy on the validation split."""
+    n = candidate.recipe.n_calibration
+    with host_network(graph) as network:
+        seen = network.run(int8_images(graph, dataset, dataset.train.stratified(n)))
+        run = network.run(int8_images(graph, dataset, dataset.validation))
+    layers = [call.node for call in network_calls(graph) if call.kernel.counts_clusters]
+    counts = {name: float(seen.n_clusters[:, i].mean()) for i, name in enumerate(layers)}
+    right = run.outputs.argmax(axis=1) == dataset.validation.labels
+    return with_clusters(graph, counts), float(right.mean())
+
+
+def _pruned(model: nn.Module, candidate: Candidate, dataset: Dataset) -> nn.Module:
+    return prune(model, dataset.input_shape, candidate.pruning) if candidate.pruning else model
+
+
+def _configs(model: nn.Module, candidate: Candidate, dataset: Dataset) -> dict[str, TrecConfig]:
+    if candidate.trec is None:
+        return {}
+    return resolve(candidate.trec, conv_shapes(model, dataset.input_shape))
+
+
+def _with_trec(model: nn.Module, candidate: Candidate, configs: dict[str, TrecConfig], images: Tensor) -> nn.Module:
+    return apply_trec(model, configs, images, hash_gradient=candidate.recipe.hash_gradient)
+
+
+def _nhwc(images: Tensor) -> Tensor:
+    return images.permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,1 @@
+"""Everything that can run a network, one file each; only these modules talk to a port."""

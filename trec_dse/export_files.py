@@ -1,0 +1,170 @@
+"""Text of the files in an export folder that depend on the board: board.h, link.ld, Makefile, README.md."""
+
+from collections.abc import Sequence
+
+from trec_dse.errors import TargetError
+from trec_dse.resources import package_folder
+from trec_dse.target import Target
+from trec_dse.toolchain import WARNINGS, Compiler, target_flags, target_libraries, target_link_flags
+
+DEFAULT_STACK_BYTES = 2048
+BOARD_FOLDER = "board"
+KNOWN_ANSWERS = "network/trec_kat.c"  # for the test on the host; not part of a firmware
+
+
+def runtime_folders(target: Target) -> tuple[str, ...]:
+    """Folders below `runtime/` that a firmware for `target` is made of, relative to it.
+
+    A platform folder whose name begins the target's platform holds what the families of one maker share.
+    """
+    platforms = sorted(path.name for path in (package_folder("runtime") / "platform").iterdir())
+    if target.platform not in platforms:
+        raise TargetError(f"{target.name}: no platform {target.platform!r}; there are {', '.join(platforms)}")
+    shared = [f"platform/{name}" for name in platforms if target.platform.startswith(name)]
+    return ("include", "arch", "common", "protocol", "platform/cortex_m", *shared)
+
+
+def include_folders(target: Target) -> tuple[str, ...]:
+    """Include folders of a firmware, relative to the export folder."""
+    return ("network", "kernels", *(f"runtime/{name}" for name in runtime_folders(target)), BOARD_FOLDER)
+
+
+def source_folders(target: Target) -> tuple[str, ...]:
+    """Folders whose C files are compiled into a firmware, relative to the export folder."""
+    return ("network", "kernels", *(f"runtime/{name}" for name in runtime_folders(target)))
+
+
+def board_header(target: Target, stack_bytes: int = DEFAULT_STACK_BYTES) -> str:
+    """board.h: what differs between the boards that share a platform folder."""
+    return f"""\
+/* {target.name}: what its platform folder cannot know. */
+#ifndef TREC_BOARD_H
+#define TREC_BOARD_H
+
+#define TREC_CLOCK_HZ {target.clock_hz}u
+#define TREC_FLASH_WAIT_STATES {target.flash.wait_states}u
+#define TREC_USART_BASE 0x{target.serial.base:08x}u /* {target.serial.usart} */
+#define TREC_USART_CLOCK_HZ {target.serial.clock_hz}u
+#define TREC_BAUD {target.serial.baud}u
+#define TREC_STACK_BYTES {stack_bytes}u
+
+#endif
+"""
+
+
+def linker_script(target: Target) -> str:
+    """link.ld: the board's limits, so that what exceeds them does not link."""
+    flash, ram = target.region(target.flash_region), target.region(target.ram_region)
+    text = (package_folder("runtime") / "link.ld.in").read_text(encoding="utf-8")
+    values = {
+        "@FLASH@": flash.name,
+        "@FLASH_ORIGIN@": f"0x{flash.origin:08x}",
+        "@FLASH_SIZE@": f"0x{flash.size:x}",
+        "@RAM@": ram.name,
+        "@RAM_ORIGIN@": f"0x{ram.origin:08x}",
+        "@RAM_SIZE@": f"0x{ram.size:x}",
+    }
+    for word, value in values.items():
+        text = text.replace(word, value)
+    return text
+
+
+def makefile(target: Target) -> str:
+    """Makefile: the same build as ours, by hand; works with arm-none-eabi-gcc and with `zig cc`."""
+    gcc = Compiler("gcc", ("arm-none-eabi-gcc",), "")
+    zig = Compiler("zig", ("zig", "cc"), "")
+    sources = source_folders(target)
+    includes = " ".join(f"-I{name}" for name in include_folders(target))
+    host_includes = " ".join(f"-I{name}" for name in include_folders(target) if "platform" not in name)
+    return f"""\
+# Firmware for {target.name} ({target.mcu}).
+#   make         build/firmware.elf and its size
+#   make test    known answers of this network, on this machine
+#   make flash   through OpenOCD; `make flash-st` through st-flash
+# CC=arm-none-eabi-gcc or CC="python3 -m ziglang cc"; without CC the first of them that is there.
+
+PYTHON ?= python3
+HOSTCC ?= cc
+OBJCOPY ?= arm-none-eabi-objcopy
+ifeq ($(origin CC),default)
+CC := $(or $(shell command -v arm-none-eabi-gcc),$(PYTHON) -m ziglang cc)
+endif
+
+ifneq (,$(findstring zig,$(CC)))
+CFLAGS += {_words(target_flags(zig, target.core))}
+LDFLAGS += {_words(target_link_flags(zig, target.core))}
+else
+CFLAGS += {_words(target_flags(gcc, target.core))}
+LDFLAGS += {_words(target_link_flags(gcc, target.core))}
+LDLIBS += {_words(target_libraries(gcc))}
+endif
+
+INCLUDES := {includes}
+SOURCES := $(sort $(filter-out {KNOWN_ANSWERS},$(wildcard {" ".join(f"{name}/*.c" for name in sources)})))
+HEADERS := $(wildcard {" ".join(f"{name}/*.h" for name in include_folders(target))})
+OBJECTS := $(SOURCES:%.c=build/make/%.o)
+TEST_SOURCES := $(wildcard network/*.c kernels/*.c runtime/common/*.c) runtime/platform/host/kat.c
+
+.PHONY: all test flash flash-st clean
+all: build/firmware.elf
+
+build/firmware.elf: $(OBJECTS) board/link.ld
+\t$(CC) $(LDFLAGS) -Tboard/link.ld $(OBJECTS) $(LDLIBS) -o $@
+
+build/make/%.o: %.c $(HEADERS)
+\t@mkdir -p $(@D)
+\t$(CC) $(CFLAGS) $(INCLUDES) -c $< -o $@
+
+build/kat: $(TEST_SOURCES) $(HEADERS)
+\t@mkdir -p $(@D)
+\t$(HOSTCC) -O2 {_words(WARNINGS)} {host_includes} $(TEST_SOURCES) -o $@
+
+test: build/kat
+\t./build/kat
+
+flash: build/firmware.elf
+\topenocd -f interface/stlink.cfg -f target/{target.platform}x.cfg -c "program $< verify reset exit"
+
+flash-st: build/firmware.elf
+\t$(OBJCOPY) -O binary $< build/firmware.bin
+\tst-flash --reset write build/firmware.bin 0x{target.region(target.flash_region).origin:08x}
+
+clean:
+\trm -rf build
+"""
+
+
+def readme(target: Target) -> str:
+    """README.md: what is in the folder and what to do with it."""
+    flash, ram = target.region(target.flash_region), target.region(target.ram_region)
+    return f"""\
+# An int8 network for {target.name}
+
+C11 source of one network, its firmware for the {target.mcu} ({target.core}, {target.clock_hz / 1e6:g} MHz, \
+{flash.size // 1024} KiB Flash, {ram.size // 1024} KiB SRAM) and the answers it has to give.
+Nothing here allocates memory or needs a C library.
+
+| folder | content |
+|---|---|
+| `manifest.json` | where this network comes from; `build_id` is what the running firmware says it is |
+| `network/` | generated: the graph as calls (`trec_network.c`), known answers (`trec_kat.c`) |
+| `kernels/` | the operators that this network uses |
+| `runtime/` | start-up code, serial protocol, arithmetic that depends on the core |
+| `board/` | `board.h` (clock, USART, stack) and `link.ld` (memory) |
+| `build/` | `firmware.elf`, `firmware.bin` |
+
+    make          # build/firmware.elf, with arm-none-eabi-gcc or zig
+    make test     # the known answers, computed on this machine
+    make flash    # OpenOCD; `make flash-st` uses st-flash
+
+The firmware answers on {target.serial.usart} at {target.serial.baud} baud, 8N1, which the debug probe shows as a serial
+port. `trec_arena`, the stack and every weight are visible in the symbol table of the ELF.
+
+To use the network in a program of your own, compile `network/trec_network.c`, `kernels/` and `runtime/common/` with
+`-Inetwork -Ikernels -Iruntime/include -Iruntime/arch -Iruntime/common`, write the image to
+`trec_arena + TREC_INPUT_OFFSET`, call `trec_net_run()` and read `trec_arena + TREC_OUTPUT_OFFSET`.
+"""
+
+
+def _words(flags: Sequence[str]) -> str:
+    return " ".join(flags)

@@ -1,0 +1,262 @@
+"""Write an export folder, link its firmware, and read from the ELF how large it became."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from trec_dse import export_files
+from trec_dse.device import Firmware
+from trec_dse.errors import DoesNotFitError, InputError, ToolchainError
+from trec_dse.resources import package_folder
+from trec_dse.target import Region, Target
+from trec_dse.toolchain import (
+    Compiler,
+    compile_objects,
+    find_target_compiler,
+    run_compiler,
+    target_flags,
+    target_libraries,
+    target_link_flags,
+)
+
+_MANIFEST = "manifest.json"
+_ARENA, _STACK = "trec_arena", "trec_stack"
+# GNU ld: region `SRAM' overflowed by 12 bytes; lld: will not fit in region 'SRAM': overflowed by 12 bytes
+_OVERFLOW = re.compile(r"region [`']([^`']+)'(?:: | )overflowed by (\d+) bytes?")
+
+
+def write_export(
+    folder: Path,
+    target: Target,
+    files: Mapping[str, str],
+    kernels: Sequence[Path],
+    *,
+    stack_bytes: int = export_files.DEFAULT_STACK_BYTES,
+) -> None:
+    """Write a folder from which the firmware can be built: here, by `make`, or in another project.
+
+    `files`: relative path -> text of what was generated. `kernels`: C files and headers, copied flat. An earlier
+    export in `folder` is replaced as a whole; anything else there raises `InputError`. Until the last step the new
+    folder has another name, so a folder with the right name is always complete.
+    """
+    folder = folder.absolute()
+    _require_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        fresh = Path(scratch) / "new"
+        fresh.mkdir()
+        _copy_runtime(fresh, target)
+        _copy_files(kernels, fresh / "kernels")
+        for name, text in {**_board_files(target, stack_bytes), **files}.items():
+            path = fresh / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        if folder.exists():
+            folder.rename(Path(scratch) / "old")
+        fresh.rename(folder)
+
+
+def build_firmware(folder: Path, target: Target, compiler: Compiler | None = None) -> Firmware:
+    """Compile and link `folder/build/firmware.elf` (and .bin) and read its sizes.
+
+    Raises `DoesNotFitError` with the bytes too many per region, `ToolchainError` with the compiler's first errors.
+    """
+    folder = folder.absolute()
+    build_id = _build_id(folder)
+    compiler = compiler or find_target_compiler()
+    include = [folder / name for name in export_files.include_folders(target)]
+    objects = compile_objects(_sources(folder, target), include, target_flags(compiler, target.core), compiler)
+    build = folder / "build"
+    build.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".link-", dir=build) as scratch:
+        fresh = Path(scratch) / "firmware.elf"
+        _link(objects, folder / export_files.BOARD_FOLDER / "link.ld", fresh, target, compiler)
+        image = _flash_image(fresh, target.region(target.flash_region))
+        (Path(scratch) / "firmware.bin").write_bytes(image)
+        (Path(scratch) / "firmware.bin").replace(build / "firmware.bin")
+        fresh.replace(build / "firmware.elf")
+    return _measure(folder, build / "firmware.elf", build_id, len(image), target)
+
+
+def code_sizes(firmware: Firmware) -> Mapping[str, int]:
+    """Bytes in Flash of every function and constant, by symbol; the values add up to `firmware.flash_bytes`.
+
+    What belongs to no symbol (literals, alignment, initial values of `.data`) stands under "(.section)" or "(gaps)".
+    """
+    with _Elf(firmware.elf) as elf:
+        sections = [section for section in elf.file.iter_sections() if _fills_flash(section)]
+        sizes: dict[str, int] = {}
+        for index, section in enumerate(elf.file.iter_sections()):
+            if not _fills_flash(section):
+                continue
+            named = _symbol_sizes(elf.symbols, index)
+            for name, size in named.items():
+                sizes[name] = sizes.get(name, 0) + size
+            rest = section["sh_size"] - sum(named.values())
+            if rest:
+                sizes[f"({section.name})"] = rest
+        gaps = firmware.flash_bytes - sum(section["sh_size"] for section in sections)
+    return {**sizes, "(gaps)": gaps} if gaps else sizes
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A symbol of the ELF; `section` is its section's index, or a word for special ones."""
+
+    name: str
+    kind: str
+    section: int | str
+    address: int
+    size: int
+
+
+class _Elf:
+    """An open ELF file and its symbols; raises `ToolchainError` if it is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("rb")
+        try:
+            self.file = ELFFile(self._stream)
+            self.symbols = _symbols(self.file)
+        except ELFError as problem:
+            self._stream.close()
+            raise ToolchainError(f"{path}: not a whole ELF file: {problem}") from problem
+
+    def __enter__(self) -> "_Elf":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+
+def _symbols(elf: Any) -> tuple[_Placed, ...]:
+    table = elf.get_section_by_name(".symtab")
+    if not isinstance(table, SymbolTableSection):
+        raise ELFError("it has no symbol table")
+    return tuple(
+        _Placed(s.name, s["st_info"]["type"], s["st_shndx"], s["st_value"], s["st_size"]) for s in table.iter_symbols()
+    )
+
+
+def _symbol_sizes(symbols: Sequence[_Placed], section: int) -> dict[str, int]:
+    """Name -> bytes of the section's functions and objects; of several names for one place the first counts."""
+    sizes: dict[str, int] = {}
+    seen: set[int] = set()
+    for symbol in symbols:
+        is_content = symbol.kind in ("STT_FUNC", "STT_OBJECT") and symbol.size > 0
+        address = symbol.address & ~1 if symbol.kind == "STT_FUNC" else symbol.address  # bit 0 marks Thumb code
+        if symbol.section != section or not is_content or address in seen:
+            continue
+        seen.add(address)
+        sizes[symbol.name] = sizes.get(symbol.name, 0) + symbol.size
+    return sizes
+
+
+def _fills_flash(section: Any) -> bool:
+    return bool(section["sh_flags"] & 2) and section["sh_type"] != "SHT_NOBITS" and section["sh_size"] > 0
+
+
+def _flash_image(path: Path, flash: Region) -> bytes:
+    """What a programmer writes from the start of `flash` on; holes are erased Flash, 0xFF."""
+    image = bytearray()
+    with _Elf(path) as elf:
+        for segment in elf.file.iter_segments("PT_LOAD"):
+            if segment["p_filesz"] == 0:
+                continue
+            start = segment["p_paddr"] - flash.origin
+            if start < 0 or start + segment["p_filesz"] > flash.size:
+                raise ToolchainError(
+                    f"{path.name}: a segment is loaded at {segment['p_paddr']:#x}, outside {flash.name}"
+                )
+            image.extend(b"\xff" * (start + segment["p_filesz"] - len(image)))
+            image[start : start + segment["p_filesz"]] = segment.data()
+    return bytes(image)
+
+
+def _measure(folder: Path, path: Path, build_id: str, flash_bytes: int, target: Target) -> Firmware:
+    ram = target.region(target.ram_region)
+    with _Elf(path) as elf:
+        end = max(
+            (s["sh_addr"] + s["sh_size"] for s in elf.file.iter_sections() if ram.origin <= s["sh_addr"]),
+            default=ram.origin,
+        )
+        sizes = {symbol.name: symbol.size for symbol in elf.symbols if symbol.name in (_ARENA, _STACK)}
+    for name in (_ARENA, _STACK):
+        if name not in sizes:
+            raise ToolchainError(f"{path}: has no symbol {name!r}, from which its SRAM is measured")
+    used = end - ram.origin
+    static = used - sizes[_ARENA] - sizes[_STACK]
+    return Firmware(folder, path, build_id, flash_bytes, used, sizes[_ARENA], sizes[_STACK], static)
+
+
+def _link(objects: Sequence[Path], script: Path, output: Path, target: Target, compiler: Compiler) -> None:
+    flags = [*target_link_flags(compiler, target.core), f"-T{script}"]
+    arguments = [*flags, *map(str, objects), *target_libraries(compiler), "-o", str(output)]
+    done = run_compiler(compiler, arguments)
+    excess: dict[str, int] = {}
+    for region, n_bytes in _OVERFLOW.findall(done.messages):
+        # reported section by section; the last section shows the whole excess
+        excess[region] = max(excess.get(region, 0), int(n_bytes))
+    if excess:
+        details = "; ".join(
+            f"{region} (of {target.region(region).size} bytes) by {n} bytes" for region, n in excess.items()
+        )
+        raise DoesNotFitError(f"the firmware exceeds {target.name}: {details}")
+    done.check()
+
+
+def _sources(folder: Path, target: Target) -> list[Path]:
+    """In the order of the Makefile, so that both link the same image."""
+    found = (path for name in export_files.source_folders(target) for path in (folder / name).glob("*.c"))
+    names = {path.relative_to(folder).as_posix() for path in found} - {export_files.KNOWN_ANSWERS}
+    return [folder / name for name in sorted(names)]
+
+
+def _build_id(folder: Path) -> str:
+    path = folder / _MANIFEST
+    try:
+        build_id = json.loads(path.read_text(encoding="utf-8"))["build_id"]
+    except OSError as problem:
+        raise InputError(f"{path}: cannot be read: {problem.strerror}; is this an export folder?") from problem
+    except (ValueError, TypeError, KeyError) as problem:
+        raise InputError(f"{path}: not a JSON object with the key 'build_id'") from problem
+    if not isinstance(build_id, str) or not re.fullmatch("[0-9a-f]{16}", build_id):
+        raise InputError(f"{path}: build_id is {build_id!r}, not 16 hexadecimal digits")
+    return build_id
+
+
+def _require_replaceable(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / _MANIFEST).is_file()):
+        raise InputError(f"{folder}: exists and is not an earlier export; choose another folder or remove it")
+
+
+def _board_files(target: Target, stack_bytes: int) -> dict[str, str]:
+    return {
+        "board/board.h": export_files.board_header(target, stack_bytes),
+        "board/link.ld": export_files.linker_script(target),
+        "Makefile": export_files.makefile(target),
+        "README.md": export_files.readme(target),
+    }
+
+
+def _copy_runtime(folder: Path, target: Target) -> None:
+    for name in (*export_files.runtime_folders(target), "platform/host"):
+        source = package_folder("runtime") / name
+        _copy_files(sorted(source.glob("*.[chS]")), folder / "runtime" / name)
+
+
+def _copy_files(files: Sequence[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        shutil.copyfile(path, folder / path.name)

@@ -1,0 +1,207 @@
+"""The one intermediate representation: a float `Graph`, and the int8 `QuantizedGraph` that becomes firmware.
+
+They are two types so that a float graph cannot reach the planner, the cost model or the C generator. Nodes are
+in the order of execution; a tensor has the name of the node that makes it, the input is called "input".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+INPUT = "input"
+Shape = tuple[int, ...]
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[Any]
+Int8Array = npt.NDArray[np.int8]
+FloatWeights = Mapping[str, FloatArray]
+IntWeights = Mapping[str, IntArray]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """real = scale * (q - zero_point), q in -128..127."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class NodeQuantization:
+    """The quantisation of a node's inputs and of its output."""
+
+    inputs: tuple[Quantization, ...]
+    output: Quantization
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry of a convolution or pooling: (height, width) pairs."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+    def positions(self, shape: Shape) -> tuple[int, int]:
+        """(out_h, out_w) for an input of shape (H, W, C)."""
+        sizes = zip(shape, self.kernel, self.stride, self.padding, strict=False)
+        height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+        return height, width
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a C kernel, as data.
+
+    Attributes:
+        function, struct: the kernel and the type of its parameters.
+        fields: (member, value): an int, an array that becomes a const table, or a nested tuple of ints and arrays.
+        inputs: which of the node's inputs are passed, by index.
+        scratch: whether the kernel takes a scratch pointer; counts_clusters: whether it returns N_c.
+    """
+
+    function: str
+    struct: str
+    fields: tuple[tuple[str, "FieldValue"], ...]
+    inputs: tuple[int, ...] = (0,)
+    scratch: bool = False
+    counts_clusters: bool = False
+
+
+FieldValue = int | IntArray | tuple["FieldValue", ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a kernel does, for the cycle model: `amount` units of the cost named `kind` in a target's timing."""
+
+    kind: str
+    amount: float
+
+
+class Op(Protocol):
+    """The meaning of an operator: a few numbers, for weights live on the graph. Shapes are (H, W, C) or (n,)."""
+
+    kind: ClassVar[str]
+    keeps_quantization: ClassVar[bool]
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Shape of the output."""
+        ...
+
+    def macs(self, *inputs: Shape) -> int:
+        """Multiply-accumulates of one image."""
+        ...
+
+    def scratch_bytes(self, *inputs: Shape) -> int:
+        """Bytes of workspace during the call."""
+        ...
+
+    def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
+        """What the cycle model charges; `worst` takes the most clusters there can be instead of the mean."""
+        ...
+
+    def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Float meaning on a batch: (B, H, W, C) or (B, n)."""
+        ...
+
+    def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
+        """Integer weights and tables from the float ones."""
+        ...
+
+    def run(self, inputs: Sequence[Int8Array], weights: IntWeights, quantization: NodeQuantization) -> Int8Array:
+        """Exact integers of one image: the oracle of the C kernel."""
+        ...
+
+    def calls(
+        self, shapes: Sequence[Shape], weights: IntWeights, quantization: NodeQuantization
+    ) -> tuple[KernelCall, ...]:
+        """The C calls that compute it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Node:
+    """A place in a graph: an op and the names of the tensors it reads."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+
+
+def infer_shapes(nodes: Sequence[Node], input_shape: Shape) -> dict[str, Shape]:
+    """Shape of every tensor by name."""
+    shapes = {INPUT: input_shape}
+    for node in nodes:
+        shapes[node.name] = node.op.output_shape(*(shapes[name] for name in node.inputs))
+    return shapes
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A float network. `weights`: node name -> tensor name -> array; the last node is the output."""
+
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+    weights: Mapping[str, FloatWeights]
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of every tensor by name."""
+        return infer_shapes(self.nodes, self.input_shape)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Every tensor by name for a float batch (B, H, W, C)."""
+        tensors = {INPUT: images}
+        for node in self.nodes:
+            weights = {
+                name: torch.from_numpy(array).to(images.dtype) for name, array in self.weights[node.name].items()
+            }
+            tensors[node.name] = node.op.forward([tensors[name] for name in node.inputs], weights)
+        return tensors
+
+
+@dataclass(frozen=True)
+class QuantizedGraph:
+    """The int8 network. `quantization`: tensor name -> its scale and zero point."""
+
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+    weights: Mapping[str, IntWeights]
+    quantization: Mapping[str, Quantization]
+
+    @property
+    def output(self) -> str:
+        """Name of the output tensor."""
+        return self.nodes[-1].name
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of every tensor by name."""
+        return infer_shapes(self.nodes, self.input_shape)
+
+    def node_quantization(self, node: Node) -> NodeQuantization:
+        """The quantisation of what `node` reads and writes."""
+        return NodeQuantization(tuple(self.quantization[name] for name in node.inputs), self.quantization[node.name])
+
+    def run(self, image: Int8Array) -> dict[str, Int8Array]:
+        """Every tensor by name for one int8 image (H, W, C): the oracle that C must match bit for bit."""
+        tensors = {INPUT: image.reshape(self.input_shape)}
+        for node in self.nodes:
+            inputs = [tensors[name] for name in node.inputs]
+            tensors[node.name] = node.op.run(inputs, self.weights[node.name], self.node_quantization(node))
+        return tensors
+
+    def quantize_images(self, images: npt.NDArray[np.floating[Any]]) -> Int8Array:
+        """Float images (B, H, W, C), as the network was trained on, to the int8 that it reads."""
+        return quantize_array(images, self.quantization[INPUT])
+
+
+def quantize_array(values: npt.NDArray[np.floating[Any]], q: Quantization) -> Int8Array:
+    """Nearest int8, halves upwards, saturated."""
+    levels = np.floor(np.asarray(values, dtype=np.float64) / q.scale + 0.5) + q.zero_point
+    result: Int8Array = np.clip(levels, -128, 127).astype(np.int8)
+    return result

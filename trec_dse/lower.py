@@ -1,0 +1,252 @@
+"""From a torch network to the float graph: NCHW becomes NHWC, activations are fused, flatten disappears."""
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from trec_dse.errors import UnsupportedError
+from trec_dse.graph import INPUT, FloatArray, FloatWeights, Graph, Node, Op, Shape, Window
+from trec_dse.ops.add import Add
+from trec_dse.ops.avg_pool2d import AvgPool2d
+from trec_dse.ops.concat import Concat
+from trec_dse.ops.conv2d import Conv2d
+from trec_dse.ops.dense import Dense
+from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
+from trec_dse.ops.max_pool2d import MaxPool2d
+from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.trec.conv import TrecConv2d as TrecModule
+
+FUSES = (Conv2d, DepthwiseConv2d, Dense, Add, TrecConv2d)
+
+
+class _Tracer(fx.Tracer):
+    """Sees a TREC layer as one operation."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether fx stops at this module."""
+        return isinstance(m, TrecModule) or super().is_leaf_module(m, module_qualified_name)
+
+
+def lower(model: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
+    """The float graph of `model` for images of shape (H, W, C).
+
+    Batch norms must have been folded. Raises UnsupportedError that names the layer for anything without a kernel.
+    """
+    try:
+        traced = _Tracer().trace(model.eval())
+    except fx.proxy.TraceError as problem:
+        raise UnsupportedError(f"the network's forward cannot be traced: {problem}") from problem
+    builder = _Builder(dict(model.named_modules()), {INPUT: input_shape})
+    for node in traced.nodes:
+        builder.visit(node)
+    if not builder.nodes:
+        raise UnsupportedError("the network holds no layer at all")
+    last = builder.result
+    if last != builder.nodes[-1].name:
+        raise UnsupportedError(f"the network returns {last!r}, which is not its last layer")
+    return Graph(input_shape, tuple(builder.nodes), builder.weights)
+
+
+@dataclass
+class _Builder:
+    """Grows the graph while it walks over the trace. `tensors`: fx name -> ours; flattening keeps the name."""
+
+    modules: dict[str, nn.Module]
+    shapes: dict[str, Shape]
+    nodes: list[Node] = field(default_factory=list)
+    weights: dict[str, FloatWeights] = field(default_factory=dict)
+    tensors: dict[str, str] = field(default_factory=dict)
+    flattened: set[str] = field(default_factory=set)
+    result: str = ""
+
+    def visit(self, node: fx.Node) -> None:
+        """Lower one node of the trace."""
+        if node.op == "placeholder":
+            self.tensors[node.name] = INPUT
+        elif node.op == "output":
+            self.result = self.tensors[_arguments(node)[0].name]
+        elif node.op == "call_module":
+            self._module(node, self.modules[str(node.target)])
+        else:
+            self._function(node)
+
+    def _module(self, node: fx.Node, module: nn.Module) -> None:
+        source = _arguments(node)[0]
+        for kind, handler in _MODULES.items():
+            if isinstance(module, kind):
+                handler(self, node, source, module)
+                return
+        hint = "; fold batch norms before lowering" if isinstance(module, nn.BatchNorm2d) else ""
+        raise UnsupportedError(f"layer {node.target!r} is a {type(module).__name__}, which has no int8 kernel{hint}")
+
+    def _function(self, node: fx.Node) -> None:
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        sources = _arguments(node)
+        if node.target in (operator.add, operator.iadd, torch.add) or name in ("add", "add_"):
+            if len(sources) != 2:
+                raise UnsupportedError(f"{node.name!r} adds a constant; only two tensors can be added")
+            self.add(node, Add(), sources)
+        elif node.target in (torch.cat, torch.concat):
+            self._concat(node, sources)
+        elif node.target in (F.relu, torch.relu) or name == "relu":
+            self.fuse_relu(node, sources[0])
+        elif name in ("flatten", "dropout"):
+            self.alias(node, sources[0], flatten=name == "flatten")
+        else:
+            raise UnsupportedError(f"{node.name!r} calls {name}, which has no int8 kernel")
+
+    def _concat(self, node: fx.Node, sources: Sequence[fx.Node]) -> None:
+        axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+        if axis not in (1, -3):
+            raise UnsupportedError(f"{node.name!r} concatenates along axis {axis}; only channels (1) can be")
+        self.add(node, Concat(), sources)
+
+    def add(self, node: fx.Node, op: Op, sources: Sequence[fx.Node], weights: FloatWeights | None = None) -> None:
+        """Append a node of ours for `node`."""
+        name = str(node.target).replace(".", "_") if node.op == "call_module" else node.name
+        if name in self.shapes:
+            raise UnsupportedError(f"layer {node.target!r} runs more than once; each use needs a layer of its own")
+        inputs = tuple(self.tensors[source.name] for source in sources)
+        self.shapes[name] = op.output_shape(*(self.shapes[source] for source in inputs))
+        if any(size < 1 for size in self.shapes[name]):
+            shape = self.shapes[inputs[0]]
+            raise UnsupportedError(f"layer {name!r} has nothing left to compute: its input is only {shape} (H, W, C)")
+        self.nodes.append(Node(name, op, inputs))
+        self.weights[name] = weights or {}
+        self.tensors[node.name] = name
+
+    def alias(self, node: fx.Node, source: fx.Node, *, flatten: bool = False) -> None:
+        """`node` changes nothing but, at most, the shape."""
+        self.tensors[node.name] = self.tensors[source.name]
+        if flatten or source.name in self.flattened:
+            self.flattened.add(node.name)
+
+    def fuse_relu(self, node: fx.Node, source: fx.Node) -> None:
+        """Make a ReLU part of the operation before it."""
+        name = self.tensors[source.name]
+        index = next((i for i, other in enumerate(self.nodes) if other.name == name), None)
+        op = None if index is None else self.nodes[index].op
+        if index is None or not isinstance(op, FUSES) or len(source.users) != 1 or op.activation != "none":
+            raise UnsupportedError(f"{node.name!r}: a ReLU must directly follow a convolution, a linear layer or a sum")
+        self.nodes[index] = replace(self.nodes[index], op=replace(op, activation="relu"))
+        self.alias(node, source)
+
+    def shape_of(self, source: fx.Node) -> Shape:
+        """Our shape of what `source` gives."""
+        return self.shapes[self.tensors[source.name]]
+
+
+def _arguments(node: fx.Node) -> list[fx.Node]:
+    """The tensors among a node's arguments, those inside a list included."""
+    found: list[fx.Node] = []
+    for argument in node.args:
+        found += [
+            item
+            for item in (argument if isinstance(argument, list | tuple) else [argument])
+            if isinstance(item, fx.Node)
+        ]
+    return found
+
+
+def _array(tensor: torch.Tensor) -> FloatArray:
+    return tensor.detach().cpu().to(torch.float64).numpy().copy()
+
+
+def _bias(module: nn.Module, size: int) -> FloatArray:
+    bias = getattr(module, "bias", None)
+    return _array(torch.zeros(size) if bias is None else bias)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value if isinstance(value, tuple) else (value, value)
+    return int(first), int(second)
+
+
+def _window(node: fx.Node, kernel: Any, stride: Any, padding: Any) -> Window:
+    if isinstance(padding, str):
+        raise UnsupportedError(f"layer {node.target!r} has padding {padding!r}; give it as a number")
+    return Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(padding))
+
+
+def _convolution(b: _Builder, node: fx.Node, source: fx.Node, conv: nn.Conv2d) -> None:
+    if _pair(conv.dilation) != (1, 1) or conv.padding_mode != "zeros":
+        raise UnsupportedError(f"layer {node.target!r}: only dilation 1 and zero padding have a kernel")
+    window = _window(node, conv.kernel_size, conv.stride, conv.padding)
+    bias = _bias(conv, conv.out_channels)
+    if conv.groups == 1:
+        kernels = _array(conv.weight.permute(0, 2, 3, 1))
+        b.add(node, Conv2d(conv.out_channels, window), [source], {"weights": kernels, "bias": bias})
+    elif conv.groups == conv.in_channels == conv.out_channels:
+        kernels = _array(conv.weight[:, 0].permute(1, 2, 0))
+        b.add(node, DepthwiseConv2d(window), [source], {"weights": kernels, "bias": bias})
+    else:
+        raise UnsupportedError(f"layer {node.target!r} has {conv.groups} groups; only 1 or one per channel can be")
+
+
+def _trec(b: _Builder, node: fx.Node, source: fx.Node, layer: TrecModule) -> None:
+    window = _window(node, layer.kernel_size, layer.stride, layer.padding)
+    weights = {"weights": _array(layer.weight.permute(0, 2, 3, 1)), "bias": _bias(layer, layer.out_channels)}
+    if layer.hash is not None:
+        weights |= {"hash": _array(layer.hash), "thresholds": _array(layer.thresholds)}
+    b.add(node, TrecConv2d(layer.out_channels, window, layer.config), [source], weights)
+
+
+def _linear(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Linear) -> None:
+    shape = b.shape_of(source)
+    kernels = layer.weight.detach()
+    if len(shape) == 3:
+        if source.name not in b.flattened and shape[:2] != (1, 1):
+            raise UnsupportedError(f"layer {node.target!r} reads an image; flatten it first")
+        height, width, channels = shape
+        # torch flattens (C, H, W), our tensors lie in (H, W, C) order: permute the weights instead of the data
+        kernels = kernels.reshape(-1, channels, height, width).permute(0, 2, 3, 1)
+    weights = {"weights": _array(kernels.reshape(layer.out_features, -1)), "bias": _bias(layer, layer.out_features)}
+    b.add(node, Dense(layer.out_features), [source], weights)
+
+
+def _max_pool(b: _Builder, node: fx.Node, source: fx.Node, pool: nn.MaxPool2d) -> None:
+    if pool.ceil_mode or _pair(pool.dilation) != (1, 1):
+        raise UnsupportedError(f"layer {node.target!r}: pooling has neither ceil_mode nor dilation")
+    b.add(node, MaxPool2d(_window(node, pool.kernel_size, pool.stride, pool.padding)), [source])
+
+
+def _avg_pool(b: _Builder, node: fx.Node, source: fx.Node, pool: nn.AvgPool2d) -> None:
+    window = _window(node, pool.kernel_size, pool.stride, pool.padding)
+    if pool.ceil_mode or window.padding != (0, 0) or pool.divisor_override is not None:
+        raise UnsupportedError(f"layer {node.target!r}: average pooling has neither ceil_mode, padding nor divisor")
+    b.add(node, AvgPool2d(window), [source])
+
+
+def _global_pool(b: _Builder, node: fx.Node, source: fx.Node, pool: nn.AdaptiveAvgPool2d) -> None:
+    height, width, _ = b.shape_of(source)
+    out_h, out_w = _pair(pool.output_size)
+    if height % out_h or width % out_w:
+        raise UnsupportedError(
+            f"layer {node.target!r} pools {height}x{width} to {out_h}x{out_w}, which does not divide"
+        )
+    window = Window((height // out_h, width // out_w), (height // out_h, width // out_w))
+    b.add(node, AvgPool2d(window), [source])
+
+
+def _flatten(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Flatten) -> None:
+    b.alias(node, source, flatten=True)
+
+
+_Handler = Callable[[_Builder, fx.Node, fx.Node, Any], None]
+_MODULES: dict[type[nn.Module], _Handler] = {
+    TrecModule: _trec,
+    nn.Conv2d: _convolution,
+    nn.Linear: _linear,
+    nn.ReLU: lambda b, node, source, _: b.fuse_relu(node, source),
+    nn.MaxPool2d: _max_pool,
+    nn.AvgPool2d: _avg_pool,
+    nn.AdaptiveAvgPool2d: _global_pool,
+    nn.Flatten: _flatten,
+    nn.Dropout: lambda b, node, source, _: b.alias(node, source),
+    nn.Identity: lambda b, node, source, _: b.alias(node, source),
+}

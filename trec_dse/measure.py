@@ -1,0 +1,144 @@
+"""From a trained int8 network to its firmware, and from a device's answers to measured figures.
+
+graph -> C text -> export folder -> ELF -> device -> every byte compared with the host build and the oracle
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from trec_dse import codec, datasets
+from trec_dse.codegen import generate, generate_answers, kernel_sources
+from trec_dse.datasets import Dataset
+from trec_dse.device import Executor, Firmware, Int8Array
+from trec_dse.errors import InputError
+from trec_dse.evaluate import UNUSED_BUILD_ID, host_network, int8_images
+from trec_dse.firmware import write_export
+from trec_dse.graph import QuantizedGraph
+from trec_dse.memory import plan_memory
+from trec_dse.results import Evaluation, Measurement
+from trec_dse.store import load_graph, save_graph
+from trec_dse.target import Target
+from trec_dse.validate import ValidationRun, validate
+
+MANIFEST, MODEL = "manifest.json", "model"
+N_KNOWN_ANSWERS = 8
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`manifest.json`: what the firmware in a folder is, and what one needs to make it again.
+
+    Attributes:
+        build_id: hash of the generated C and the board; the running firmware's banner repeats it.
+        trial: number in its study, -1 where it comes from none.
+    """
+
+    format: int
+    build_id: str
+    trial: int
+    target: Target
+    evaluation: Evaluation
+
+
+def export(
+    evaluation: Evaluation, graph: QuantizedGraph, target: Target, dataset: Dataset, folder: Path, trial: int
+) -> Manifest:
+    """Write the firmware project of a trained network: C, runtime, board files, known answers, the model itself."""
+    plan = plan_memory(graph)
+    text = "".join(generate(graph, plan, UNUSED_BUILD_ID).values()) + codec.to_json(target)
+    build_id = hashlib.sha256(text.encode()).hexdigest()[:16]
+    images = int8_images(graph, dataset, dataset.test.take(np.arange(min(N_KNOWN_ANSWERS, len(dataset.test)))))
+    with host_network(graph) as network:
+        answers = network.run(images).outputs
+    manifest = Manifest(1, build_id, trial, target, evaluation)
+    files = {
+        **generate(graph, plan, build_id),
+        **generate_answers(images, answers),
+        MANIFEST: codec.to_json(manifest),
+    }
+    write_export(folder, target, files, kernel_sources(graph))
+    save_graph(graph, folder / MODEL)
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an export folder; InputError if it is none."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{folder}: no {MANIFEST}; an export folder is what `trec-dse export` writes")
+    return codec.from_json(path.read_text(encoding="utf-8"), Manifest, str(path), InputError)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Images for a device and what it must answer. images: int8 (n, H, W, C), expected: int8 (n, outputs)."""
+
+    images: Int8Array
+    labels: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]"
+    expected: Int8Array
+    n_oracle_mismatches: int
+
+
+def ask(graph: QuantizedGraph, dataset: Dataset, n_images: int) -> Question:
+    """The first `n_images` test images with the host build's answers, those compared with the integer oracle's."""
+    split = dataset.test.stratified(n_images)
+    images = int8_images(graph, dataset, split)
+    with host_network(graph) as network:
+        expected = network.run(images).outputs
+    n_wrong = sum(
+        not np.array_equal(graph.run(image)[graph.output].reshape(-1), answer)
+        for image, answer in zip(images, expected, strict=True)
+    )
+    return Question(images, split.labels, expected, n_wrong)
+
+
+def run_on_device(
+    executor: Executor,
+    folder: Path,
+    *,
+    data_dir: Path | None,
+    n_images: int,
+    on_image: Callable[[int], None] | None = None,
+) -> tuple[ValidationRun, int]:
+    """What a device that runs the export in `folder` answers to test images, and where host and oracle disagree."""
+    manifest = read_manifest(folder)
+    dataset = datasets.load(manifest.evaluation.candidate.dataset, data_dir)
+    question = ask(load_graph(folder / MODEL), dataset, n_images)
+    run = validate(executor, question.images, question.labels, question.expected, on_image=on_image)
+    return run, question.n_oracle_mismatches
+
+
+def measurement(run: ValidationRun, n_oracle_mismatches: int, firmware: Firmware, clock_hz: int) -> Measurement:
+    """What the ELF and the device showed, in one record."""
+    return Measurement(
+        executor=run.executor,
+        flash_bytes=firmware.flash_bytes,
+        sram_bytes=firmware.sram_bytes,
+        arena_bytes=firmware.arena_bytes,
+        stack_bytes=run.stack_bytes,
+        cycles=run.cycles,
+        cycles_max=run.cycles_max,
+        clock_hz=clock_hz,
+        n_images=run.n_images,
+        n_mismatches=max(run.n_mismatches, n_oracle_mismatches),
+        accuracy=run.accuracy,
+        n_clusters=run.n_clusters,
+    )
+
+
+def accuracy_on_test(graph: QuantizedGraph, dataset: Dataset) -> float:
+    """Accuracy of the C code on the whole test split."""
+    with host_network(graph) as network:
+        outputs = network.run(int8_images(graph, dataset, dataset.test)).outputs
+    return float((outputs.argmax(axis=1) == dataset.test.labels).mean())
+
+
+def with_test_accuracy(evaluation: Evaluation, graph: QuantizedGraph, dataset: Dataset) -> Evaluation:
+    """`evaluation` with its test accuracy; computed once, for points of the front."""
+    if evaluation.test_accuracy is not None:
+        return evaluation
+    return replace(evaluation, test_accuracy=accuracy_on_test(graph, dataset))

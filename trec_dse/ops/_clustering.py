@@ -1,0 +1,121 @@
+"""Integers of the TREC convolution: the slow and obvious oracle of its C kernel, and its quantisation."""
+
+from typing import Protocol
+
+import numpy as np
+
+from trec_dse.candidate import TrecConfig
+from trec_dse.graph import FloatWeights, Int8Array, IntArray, IntWeights, NodeQuantization, Shape, Window
+from trec_dse.ops._fixed_point import INT32, divide, integer_bias, quantize_channels, rescale_tables, unfold
+
+MOST_FRACTION_BITS = 7  # |q - zero_point| <= 255 with 7 fraction bits still is an int16
+
+
+class Layer(Protocol):
+    """What this module needs to know of a TREC convolution."""
+
+    @property
+    def window(self) -> Window: ...
+    @property
+    def config(self) -> TrecConfig: ...
+    @property
+    def exact_channels(self) -> int: ...
+    def cap(self, shape: Shape) -> int: ...
+
+
+def quantize(layer: Layer, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
+    """Integer tables of the kernel.
+
+    A bit is sum q_h q_x > T with T = z_x sum q_h + floor(theta / (s_h s_x)), which for integers is exactly
+    s_h s_x sum q_h (q_x - z_x) > theta. Centroids have the zero point taken off, so only the densely
+    computed outputs of kernel reuse carry it in their bias.
+    """
+    source, sink = quantization.inputs[0], quantization.output
+    levels, scales = quantize_channels(weights["weights"])
+    kernels = levels.reshape(len(levels), -1)
+    sums = kernels.astype(np.int64).sum(axis=1)
+    bias = integer_bias(weights["bias"], scales * source.scale)
+    most = 255 * np.abs(kernels.astype(np.int64)).sum(axis=1) + np.abs(bias)
+    bits = int(np.clip(np.floor(np.log2((INT32 - 1) / max(1, int(most.max())))), 0, MOST_FRACTION_BITS))
+    is_exact = np.arange(len(levels)) < layer.exact_channels
+    bias = bias - np.where(is_exact, source.zero_point * sums, 0)
+    tables = rescale_tables(scales * source.scale / sink.scale / 2**bits)
+    hashes = _hash_tables(layer.config, weights, kernels, quantization)
+    return {"weights": levels, "bias": bias.astype(np.int32), "fraction_bits": np.array(bits), **tables, **hashes}
+
+
+def _hash_tables(
+    config: TrecConfig, weights: FloatWeights, kernels: Int8Array, quantization: NodeQuantization
+) -> IntWeights:
+    """`hash` (n or 1, H, L) int8 and `thresholds` (n or 1, H) int32; a reused kernel is its own hash."""
+    source = quantization.inputs[0]
+    if config.scope == "kernel_reuse":
+        slices = kernels[: config.hash_bits].reshape(
+            config.hash_bits, kernels.shape[1] // config.vector_length, config.vector_length
+        )
+        sums = slices.astype(np.int64).sum(axis=2).T
+        return {"thresholds": (source.zero_point * sums).astype(np.int32)}
+    vectors = np.swapaxes(weights["hash"], 1, 2)
+    n, bits, length = vectors.shape
+    if bits == 0:
+        return {"hash": np.zeros((n, 0, length), np.int8), "thresholds": np.zeros((n, 0), np.int32)}
+    levels, scales = quantize_channels(vectors.reshape(n * bits, length))
+    offsets = np.floor(weights["thresholds"] / (scales.reshape(n, bits) * source.scale))
+    thresholds = source.zero_point * levels.astype(np.int64).sum(axis=1).reshape(n, bits) + offsets
+    limited = np.clip(thresholds, -INT32, INT32 - 1)
+    return {"hash": levels.reshape(n, bits, length), "thresholds": limited.astype(np.int32)}
+
+
+def accumulate(layer: Layer, image: Int8Array, weights: IntWeights, zero: int) -> tuple[IntArray, int]:
+    """Accumulators (N, M) with the layer's fraction bits, bias included, and N_c summed over the slices."""
+    config = layer.config
+    rows = unfold(image.astype(np.int64), layer.window, zero)
+    kernels = weights["weights"].astype(np.int64).reshape(len(weights["weights"]), -1)
+    one, exact = 1 << int(weights["fraction_bits"]), layer.exact_channels
+    acc = np.repeat(weights["bias"].astype(np.int64)[None] * one, len(rows), axis=0)
+    acc[:, :exact] += rows @ kernels[:exact].T * one
+    total = 0
+    for s, start in enumerate(range(0, rows.shape[1], config.vector_length)):
+        part = slice(start, start + config.vector_length)
+        codes = _signatures(config, rows[:, part], kernels[:, part], weights, s)
+        clusters, n = assign(codes, layer.cap(image.shape))
+        sums = np.zeros((n, config.vector_length), dtype=np.int64)
+        np.add.at(sums, clusters, rows[:, part])
+        counts = np.bincount(clusters, minlength=n)[:, None]
+        centroids = divide((sums - counts * zero) * one, counts)
+        acc[:, exact:] += (centroids @ kernels[exact:, part].T)[clusters]
+        total += n
+    return acc, total
+
+
+def _signatures(config: TrecConfig, rows: IntArray, kernels: IntArray, weights: IntWeights, s: int) -> IntArray:
+    """Code of each row, the first hash vector giving the most significant bit."""
+    if config.scope == "kernel_reuse":
+        vectors = kernels[: config.hash_bits]
+    else:
+        vectors = weights["hash"][0 if config.scope == "shared" else s].astype(np.int64)
+    thresholds = weights["thresholds"][0 if config.scope == "shared" else s]
+    bits = rows @ vectors.T > thresholds
+    codes: IntArray = bits @ (1 << np.arange(config.hash_bits - 1, -1, -1, dtype=np.int64))
+    return codes
+
+
+def assign(codes: IntArray, cap: int) -> tuple[IntArray, int]:
+    """Cluster of each row in order of first appearance, and their number; at most `cap`.
+
+    A code that comes when the stack is full joins the cluster whose code differs in the fewest bits, the
+    oldest on ties.
+    """
+    stack: list[int] = []
+    reverse: dict[int, int] = {}
+    clusters = np.empty(len(codes), dtype=np.int64)
+    for i, code in enumerate(int(c) for c in codes):
+        if code not in reverse:
+            if len(stack) < cap:
+                reverse[code] = len(stack)
+                stack.append(code)
+            else:
+                distances = [(code ^ other).bit_count() for other in stack]
+                reverse[code] = distances.index(min(distances))
+        clusters[i] = reverse[code]
+    return clusters, len(stack)

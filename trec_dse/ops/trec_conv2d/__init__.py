@@ -1,0 +1,198 @@
+"""TREC convolution: rows of the unfolded input are clustered by hashing, one product per cluster."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from trec_dse.candidate import TrecConfig
+from trec_dse.errors import UnsupportedError
+from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
+from trec_dse.ops import _clustering
+from trec_dse.ops._fixed_point import bounds, requantize, rescale_field, window_field
+from trec_dse.ops.conv2d import Activation
+from trec_dse.trec.conv import trec_conv2d
+
+Schedule = Literal["accumulate", "gather"]
+MOST_CLUSTERS = 256
+MOST_POSITIONS = 2**14
+
+
+@dataclass(frozen=True)
+class TrecConv2d:
+    """Weights: `weights` (M, kernel_h, kernel_w, C), `bias` (M,); unless the kernel is reused, `hash`
+    (n_slices or 1, L, H) and `thresholds` (n_slices or 1, H).
+
+    Attributes:
+        mean_clusters: N_c summed over the slices, mean over the calibration images; None before calibration.
+    """
+
+    out_channels: int
+    window: Window
+    config: TrecConfig
+    activation: Activation = "none"
+    mean_clusters: float | None = None
+    kind: ClassVar[str] = "trec_conv2d"
+    keeps_quantization: ClassVar[bool] = False
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """(out_h, out_w, out_channels); raises UnsupportedError where the C kernel's limits are exceeded."""
+        out_h, out_w = self.window.positions(inputs[0])
+        if self.row_length(inputs[0]) % self.config.vector_length:
+            raise UnsupportedError(
+                f"vector_length {self.config.vector_length} does not divide K = {self.row_length(inputs[0])}"
+            )
+        if self.cap(inputs[0]) > MOST_CLUSTERS or out_h * out_w > MOST_POSITIONS:
+            raise UnsupportedError(
+                f"the TREC kernel takes at most {MOST_CLUSTERS} clusters and {MOST_POSITIONS} positions; asked for "
+                f"{self.cap(inputs[0])} and {out_h * out_w}: set max_clusters, or use fewer hash bits"
+            )
+        return (out_h, out_w, self.out_channels)
+
+    def row_length(self, shape: Shape) -> int:
+        """K, the elements of one row of the unfolded input."""
+        return self.window.kernel[0] * self.window.kernel[1] * shape[2]
+
+    def n_positions(self, shape: Shape) -> int:
+        """N, output positions."""
+        out_h, out_w = self.window.positions(shape)
+        return out_h * out_w
+
+    def n_slices(self, shape: Shape) -> int:
+        """n = K / L."""
+        return self.row_length(shape) // self.config.vector_length
+
+    def cap(self, shape: Shape) -> int:
+        """Most clusters that a slice can have: min(2**H, N, max_clusters)."""
+        limit = self.config.max_clusters
+        most: int = min(1 << self.config.hash_bits, self.n_positions(shape))
+        return most if limit is None else min(most, limit)
+
+    @property
+    def exact_channels(self) -> int:
+        """Outputs that kernel reuse computes densely while it hashes."""
+        return self.config.hash_bits if self.config.scope == "kernel_reuse" else 0
+
+    def clusters(self, shape: Shape, worst: bool = False) -> float:
+        """N_c summed over the slices: as calibrated, or the most there can be."""
+        if worst or self.mean_clusters is None:
+            return float(self.n_slices(shape) * self.cap(shape))
+        return self.mean_clusters
+
+    def macs(self, *inputs: Shape) -> int:
+        """N K H to hash and L (M - exact) sum N_c for the centroids."""
+        hashing = self.n_positions(inputs[0]) * self.row_length(inputs[0]) * self.config.hash_bits
+        products = self.config.vector_length * (self.out_channels - self.exact_channels) * self.clusters(inputs[0])
+        return hashing + round(products)
+
+    def schedule(self, shape: Shape) -> Schedule:
+        """The schedule that needs less memory; both give the same integers."""
+        return "accumulate" if self._accumulate_bytes(shape) <= self._gather_bytes(shape) else "gather"
+
+    def scratch_bytes(self, *inputs: Shape) -> int:
+        """Accumulators, two-step stack, reverse table, ids: the sum that the C kernel lays out."""
+        return min(self._accumulate_bytes(inputs[0]), self._gather_bytes(inputs[0]))
+
+    def _common_bytes(self, shape: Shape) -> int:
+        length = self.config.vector_length
+        return self.cap(shape) * (4 * length + 2 + 2) + (2 << self.config.hash_bits) + length
+
+    def _accumulate_bytes(self, shape: Shape) -> int:
+        return self._common_bytes(shape) + self.n_positions(shape) * (4 * self.out_channels + 1) + 4 * self.cap(shape)
+
+    def _gather_bytes(self, shape: Shape) -> int:
+        n_slices = self.n_slices(shape)
+        alive = self.cap(shape) * (4 + 2 * self.config.vector_length) + 2
+        rows = self.n_positions(shape) * (4 * self.exact_channels + n_slices)
+        return self._common_bytes(shape) + rows + n_slices * alive
+
+    def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
+        """Hashing, stack updates, divisions, centroid products and the recovery of the rows."""
+        shape, config = inputs[0], self.config
+        n, k, slices = self.n_positions(shape), self.row_length(shape), self.n_slices(shape)
+        clusters, channels = self.clusters(shape, worst), self.out_channels - self.exact_channels
+        taps = self.window.kernel[0] * self.window.kernel[1]
+        schedule = self.schedule(shape)
+        return (
+            Work("hash_mac", n * k * config.hash_bits),
+            Work("hash_dot", n * slices * config.hash_bits),
+            Work("gather_byte", n * k),
+            Work("gather_pixel", n * max(taps, slices)),
+            Work("stack_add", n * k),
+            Work("stack_row", n * slices),
+            Work("centroid_divide", clusters * config.vector_length),
+            Work("centroid_mac", clusters * config.vector_length * channels),
+            Work("centroid_dot", clusters * channels),
+            Work(f"recover_{schedule}", n * slices * channels),
+            Work("trec_output", n * self.out_channels),
+        )
+
+    def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """NHWC TREC convolution; `clusters_of` gives the counts of the same pass."""
+        y, _ = self._float(inputs[0], weights)
+        return torch.relu(y) if self.activation == "relu" else y
+
+    def clusters_of(self, image: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> float:
+        """N_c summed over the slices, mean over a float batch (B, H, W, C)."""
+        _, counts = self._float(image, weights)
+        return float(counts.sum(dim=1).float().mean())
+
+    def _float(self, image: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        y, counts = trec_conv2d(
+            image.permute(0, 3, 1, 2),
+            weights["weights"].permute(0, 3, 1, 2),
+            weights["bias"],
+            weights.get("hash"),
+            weights.get("thresholds"),
+            self.config,
+            self.window.stride,
+            self.window.padding,
+        )
+        return y.permute(0, 2, 3, 1), counts
+
+    def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
+        """Kernels per output channel, hash vectors each on their own, thresholds on the int32 projection."""
+        return _clustering.quantize(self, weights, quantization)
+
+    def run(self, inputs: Sequence[Int8Array], weights: IntWeights, quantization: NodeQuantization) -> Int8Array:
+        """Hash, cluster, mean, one product per cluster; one requantisation after the last slice."""
+        acc, _ = _clustering.accumulate(self, inputs[0], weights, quantization.inputs[0].zero_point)
+        limits = bounds(self.activation, quantization)
+        output = requantize(acc, weights, quantization.output.zero_point, limits)
+        return output.reshape(self.output_shape(inputs[0].shape))
+
+    def count(self, image: Int8Array, weights: IntWeights, quantization: NodeQuantization) -> int:
+        """N_c summed over the slices for one int8 image: what the C kernel returns."""
+        _, n_clusters = _clustering.accumulate(self, image, weights, quantization.inputs[0].zero_point)
+        return n_clusters
+
+    def calls(
+        self, shapes: Sequence[Shape], weights: IntWeights, quantization: NodeQuantization
+    ) -> tuple[KernelCall, ...]:
+        """`trec_trec_conv2d_s8`, or its gathering schedule."""
+        shape, config = shapes[0], self.config
+        reuse = config.scope == "kernel_reuse"
+        is_shared = config.scope == "shared"
+        slice_step = config.vector_length * (1 if reuse else config.hash_bits)
+        fields = (
+            ("window", window_field(self.window, shape)),
+            ("out_c", self.out_channels),
+            ("in_zero", quantization.inputs[0].zero_point),
+            ("length", config.vector_length),
+            ("n_slices", self.n_slices(shape)),
+            ("hash_bits", config.hash_bits),
+            ("max_clusters", self.cap(shape)),
+            ("exact_c", self.exact_channels),
+            ("fraction_bits", int(weights["fraction_bits"])),
+            ("hash_step", self.row_length(shape) if reuse else config.vector_length),
+            ("hash_slice", 0 if is_shared else slice_step),
+            ("threshold_slice", 0 if is_shared else config.hash_bits),
+            ("hash", weights["weights"] if reuse else weights["hash"]),
+            ("thresholds", weights["thresholds"]),
+            ("weights", weights["weights"]),
+            ("bias", weights["bias"]),
+            ("rescale", rescale_field(weights, quantization, bounds(self.activation, quantization))),
+        )
+        name = "trec_trec_conv2d_s8" if self.schedule(shape) == "accumulate" else "trec_trec_conv2d_gather_s8"
+        return (KernelCall(name, "trec_trec_conv2d", fields, scratch=True, counts_clusters=True),)

@@ -1,0 +1,37 @@
+/* TREC int8 convolution: rows of the unfolded input are hashed into clusters, one product per cluster. */
+#ifndef TREC_TREC_CONV2D_S8_H
+#define TREC_TREC_CONV2D_S8_H
+
+#include "trec_types.h"
+
+typedef struct {
+    trec_window window;
+    int32_t out_c;
+    int32_t in_zero;
+    int32_t length, n_slices;      /* L and K / L */
+    int32_t hash_bits;             /* H */
+    int32_t max_clusters;          /* most clusters of a slice, at most 256 */
+    int32_t exact_c;               /* kernel reuse: the first exact_c = H outputs are dense; else 0 */
+    int32_t fraction_bits;         /* of the fixed-point centroids, and so of the accumulators */
+    int32_t hash_step, hash_slice; /* bytes from one hash vector to the next, and from one slice to the next */
+    int32_t threshold_slice;       /* entries from one slice to the next; 0 where slices share them */
+    const int8_t *hash;            /* (n_slices or 1, hash_bits, length), or the first H rows of weights */
+    const int32_t *thresholds;     /* (n_slices or 1, hash_bits); a bit is 1 where its projection is larger */
+    const int8_t *weights;         /* (out_c, n_slices, length), symmetric per output channel */
+    const int32_t *bias;           /* (out_c); the first exact_c have the zero point's share taken off */
+    trec_rescale rescale;
+} trec_trec_conv2d;
+
+/* Bytes of scratch of the two schedules. They give the same integers and differ in memory alone. */
+int32_t trec_trec_conv2d_scratch_bytes(const trec_trec_conv2d *p);
+int32_t trec_trec_conv2d_gather_scratch_bytes(const trec_trec_conv2d *p);
+
+/* Slice by slice: every output has its int32 accumulator, only one slice's clusters are alive.
+ * input: (in_h, in_w, in_c), output: (out_h, out_w, out_c), scratch: 4-byte aligned.
+ * Returns the number of clusters, summed over the slices. */
+uint32_t trec_trec_conv2d_s8(const trec_trec_conv2d *p, const int8_t *input, void *scratch, int8_t *output);
+
+/* Output channel by output channel: the clusters of all slices are alive, no accumulators are kept. */
+uint32_t trec_trec_conv2d_gather_s8(const trec_trec_conv2d *p, const int8_t *input, void *scratch, int8_t *output);
+
+#endif

@@ -1,0 +1,116 @@
+"""Make a dense network smaller: remove output channels, and fold batch norms into the layers before them.
+
+Only shares decide the resulting shapes, never the weights, so that a search knows what fits before it trains.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+
+import torch
+import torch_pruning as tp
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from trec_dse.errors import CandidateError, UnsupportedError
+
+_REMOVERS = {nn.Conv2d: tp.prune_conv_out_channels, nn.Linear: tp.prune_linear_out_channels}
+
+
+def channel_target(channels: int, share: float, round_to: int) -> int:
+    """Channels that stay when `share` of `channels` is removed: the nearest multiple of `round_to`, at least one.
+
+    Share 0 keeps them all; the target never grows with the share and never exceeds `channels`.
+    """
+    if share == 0:
+        return channels
+    kept = math.floor((channels * (1 - share) + round_to / 2) / round_to) * round_to
+    return min(channels, max(round_to, kept))
+
+
+def prune(
+    model: nn.Module, input_shape: tuple[int, int, int], shares: Mapping[str, float], *, round_to: int = 4
+) -> nn.Module:
+    """A copy of `model` with the least important output channels of its convolutions and dense layers removed.
+
+    `input_shape` is (H, W, C). `shares` maps layer names to the share removed; "*" stands for every layer not named.
+    The last layer, whose outputs are the classes, stays whole. Layers whose channels are added together keep as
+    many as the smallest of their shares asks for. Importance is the L2 norm over all weights of a channel, those
+    that read it included. Raises CandidateError for a name that cannot be pruned.
+    """
+    pruned = copy.deepcopy(model)
+    images = torch.zeros(1, input_shape[2], input_shape[0], input_shape[1])
+    layers = _layers_in_order(pruned, images)
+    _require_names(shares, list(layers))
+    classifier = list(layers.values())[-1]
+    share_of = {layer: shares.get(name, shares.get("*", 0.0)) for name, layer in layers.items()}
+    was_training = pruned.training
+    graph = tp.DependencyGraph().build_dependency(pruned.eval(), example_inputs=images)
+    importance = tp.importance.GroupMagnitudeImportance(p=2)
+    for group in graph.get_all_groups(ignored_layers=[classifier], root_module_types=list(_REMOVERS)):
+        coupled = [d.target.module for d, _ in group if _REMOVERS.get(type(d.target.module)) == d.handler]
+        channels = graph.get_out_channels(coupled[0])
+        target = channel_target(channels, min(share_of[layer] for layer in coupled), round_to)
+        if target < channels:
+            order = importance(group).argsort(stable=True)
+            group.prune(idxs=sorted(order[: channels - target].tolist()))
+    return pruned.train(was_training)
+
+
+def fold_batch_norms(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode with every batch norm folded into the convolution or dense layer before it.
+
+    The norm's place is taken by `nn.Identity`, so names stay. Raises UnsupportedError for a norm that follows
+    something else, or a layer whose output is also used elsewhere.
+    """
+    folded = copy.deepcopy(model).eval()
+    modules = dict(folded.named_modules())
+    for node in fx.Tracer().trace(folded).nodes:
+        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            continue
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        layer = modules.get(str(source.target)) if source.op == "call_module" else None
+        if len(source.users) == 1 and type(layer) is nn.Conv2d:
+            fused: nn.Module = fuse_conv_bn_eval(layer, norm)
+        elif len(source.users) == 1 and type(layer) is nn.Linear:
+            fused = fuse_linear_bn_eval(layer, norm)
+        else:
+            raise UnsupportedError(
+                f"batch norm {node.target!r} follows {source.target!r}; it must follow a convolution or dense layer "
+                "whose output nothing else reads"
+            )
+        _replace(folded, str(source.target), fused)
+        _replace(folded, str(node.target), nn.Identity())
+    return folded
+
+
+def _layers_in_order(model: nn.Module, images: torch.Tensor) -> dict[str, nn.Module]:
+    """Convolutions and dense layers by name, in the order in which they run."""
+    names = {layer: name for name, layer in model.named_modules() if type(layer) in _REMOVERS}
+    order: dict[str, nn.Module] = {}
+
+    def seen(layer: nn.Module, _: tuple[torch.Tensor, ...]) -> None:
+        order.setdefault(names[layer], layer)
+
+    handles = [layer.register_forward_pre_hook(seen) for layer in names]
+    was_training = model.training
+    with torch.no_grad():
+        model.eval()(images)
+    model.train(was_training)
+    for handle in handles:
+        handle.remove()
+    return order
+
+
+def _require_names(shares: Mapping[str, float], names: list[str]) -> None:
+    prunable = names[:-1]
+    for name in shares:
+        if name != "*" and name not in prunable:
+            raise CandidateError(f"pruning is asked for {name!r}; choose from {', '.join(['*', *prunable])}")
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)

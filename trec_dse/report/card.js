@@ -1,0 +1,211 @@
+/* The card of one candidate: figures, estimate against measurement, budgets, parameters. */
+
+function drawCard() {
+  const trial = BY_NUMBER.get(view.trial);
+  const card = byId("card");
+  const detail = byId("detail");
+  if (!trial) {
+    card.replaceChildren(
+      el("h2", {}, "No trial chosen"),
+      el("p", { class: "empty" }, "Choose a point of the plane or a row of the table."),
+    );
+    detail.hidden = true;
+    return;
+  }
+  byId("said").textContent = `Trial ${trial.number}: ${pointValues(trial).join(", ")}`;
+  card.replaceChildren(cardHead(trial), tags(trial), ...(trial.detail ? cardBody(trial) : [parameters(trial)]));
+  detail.hidden = !trial.detail;
+  if (trial.detail) {
+    detail.replaceChildren(
+      el("h2", {}, `Trial ${trial.number} in detail`),
+      layersTable(trial),
+      el("div", { class: "halves" }, arenaFigure(trial.detail), flashList(trial.detail)),
+      el("div", { class: "halves" }, candidateText(trial.detail), origin(trial.detail)),
+    );
+    drawArena(trial.detail);
+  }
+}
+
+function cardHead(trial) {
+  const line = planeFront(view.x, view.y);
+  const place = line.indexOf(trial);
+  const step = (label, text, by) => {
+    const to = line[place + by];
+    return el(
+      "button",
+      {
+        type: "button",
+        class: "plain",
+        "aria-label": label,
+        title: label,
+        disabled: place < 0 || !to,
+        onclick: () => choose(to.number),
+      },
+      text,
+    );
+  };
+  return el(
+    "div",
+    { class: "bar" },
+    el("h2", {}, `Trial ${trial.number}`),
+    el("div", { class: "steps" }, step("Previous on the front", "←", -1), step("Next on the front", "→", 1)),
+  );
+}
+
+function tags(trial) {
+  const tag = (text, kind) => el("li", { class: kind }, text);
+  const measured = trial.detail && trial.detail.measured;
+  const over = Object.entries(trial.detail ? trial.detail.violations : {}).filter(([, excess]) => excess > 0);
+  return el(
+    "ul",
+    { class: "tags" },
+    trial.number === DATA.knee ? tag("knee", "good") : null,
+    trial.on_front ? tag("on the front", "good") : null,
+    trial.fits || trial.state === "infeasible" ? null : tag(trial.state, trial.state === "failed" ? "bad" : ""),
+    over.map(([name, excess]) => tag(`${name} ${percent(excess, 0)} over`, "bad")),
+    trial.detail && !isKnown(trial.detail.int8_accuracy) ? tag("not trained", "") : null,
+    measured
+      ? tag(
+          measured.n_mismatches
+            ? `${measured.n_mismatches} of ${measured.n_images} images differ`
+            : `bit-exact on ${measured.n_images} images, ${measured.executor}`,
+          measured.n_mismatches ? "bad" : "good",
+        )
+      : null,
+    trial.detail && !measured ? tag("not measured", "") : null,
+  );
+}
+
+function cardBody(trial) {
+  const keys = DATA.objectives.map((name) =>
+    el(
+      "div",
+      {},
+      el("dt", { title: AXIS[name].summary }, AXIS[name].label),
+      el("dd", {}, format(value(trial, name)), el("small", {}, AXIS[name].unit)),
+    ),
+  );
+  const { memory } = trial.detail;
+  return [
+    el("dl", { class: "keys" }, keys),
+    comparison(trial),
+    budget("SRAM", DATA.board.sram_bytes, [
+      ["arena", memory.arena, "accent"],
+      ["stack", memory.stack, "scratch"],
+      ["other", memory.static, "output"],
+    ]),
+    budget("Flash", DATA.board.flash_bytes, [
+      ["weights", memory.weights, "accent"],
+      ["code", memory.code, "faint"],
+    ]),
+    parameters(trial),
+  ];
+}
+
+function comparison(trial) {
+  const { detail } = trial;
+  const measured = detail.measured;
+  const row = (label, estimate, seen, text) => {
+    const apart = isKnown(estimate) && isKnown(seen) && seen ? estimate / seen - 1 : null;
+    const shift =
+      apart === null ? "" : `${Math.abs(apart) < 0.0005 ? "" : apart > 0 ? "+" : "−"}${percent(Math.abs(apart))}`;
+    return el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, label),
+      el("td", {}, text(estimate)),
+      el("td", {}, text(seen)),
+      el("td", { class: Math.abs(apart) > 0.05 ? "warn" : "quiet" }, shift),
+    );
+  };
+  const ms = (number) => (isKnown(number) ? `${format(number)} ms` : "–");
+  const rows = [
+    row("SRAM", value(trial, "sram") * KIB, measured && measured.sram_bytes, kib),
+    row("Flash", value(trial, "flash") * KIB, measured && measured.flash_bytes, kib),
+    row("Arena", detail.memory.arena, measured && measured.arena_bytes, kib),
+    row("Stack", detail.memory.stack, measured && measured.stack_bytes, kib),
+    row("Latency", value(trial, "latency"), reading(trial, "latency"), ms),
+    row("Worst latency", value(trial, "worst_latency"), reading(trial, "worst_latency"), ms),
+  ];
+  /* a reserve and a bound are no predictions: how far the measurement stays below them is no error */
+  for (const i of [3, 5]) rows[i].lastChild.textContent = "";
+  const accuracies = [
+    ["float", detail.float_accuracy],
+    ["int8", detail.int8_accuracy],
+    ["test", detail.test_accuracy],
+  ];
+  const known = accuracies.filter(([, share]) => isKnown(share)).map(([name, share]) => `${name} ${percent(share, 2)}`);
+  if (measured)
+    known.push(`${measured.executor} ${percent(measured.accuracy, 2)} of ${whole(measured.n_images)} images`);
+  return el(
+    "div",
+    {},
+    el(
+      "table",
+      { class: "numbers" },
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          el("td", {}),
+          el("th", { scope: "col" }, "estimated"),
+          el("th", { scope: "col" }, "measured"),
+          el("th", { scope: "col" }, "apart"),
+        ),
+      ),
+      el("tbody", {}, rows),
+    ),
+    known.length ? el("p", { class: "quiet small" }, `Accuracy: ${known.join(", ")}`) : null,
+  );
+}
+
+function budget(label, capacity, parts) {
+  const used = parts.reduce((sum, [, bytes]) => sum + bytes, 0);
+  const scale = Math.max(used, capacity);
+  return el(
+    "div",
+    { class: "budget" },
+    el(
+      "p",
+      {},
+      el("span", {}, label),
+      el(
+        "span",
+        { class: used > capacity ? "warn" : "quiet" },
+        `${kib(used)} of ${plain(capacity / KIB)} KiB, ${percent(used / capacity, 0)}`,
+      ),
+    ),
+    el(
+      "div",
+      { class: "track", "aria-hidden": "true" },
+      parts.map(([, bytes, hue]) => el("i", { style: `width:${(100 * bytes) / scale}%;background:var(--${hue})` })),
+    ),
+    el(
+      "ul",
+      { class: "swatches" },
+      parts.map(([name, bytes, hue]) =>
+        el("li", {}, el("i", { style: `background:var(--${hue})` }), `${name} ${kib(bytes)}`),
+      ),
+    ),
+  );
+}
+
+function parameters(trial) {
+  const entries = Object.entries(trial.params);
+  return el(
+    "details",
+    { open: entries.length <= 6 },
+    el("summary", {}, `Parameters (${entries.length})`),
+    trial.message ? el("p", { class: "warn small" }, trial.message) : null,
+    el(
+      "dl",
+      { class: "pairs" },
+      entries.flatMap(([name, setting]) => [
+        el("dt", {}, name),
+        el("dd", {}, isKnown(setting) ? String(setting) : "–"),
+      ]),
+    ),
+  );
+}

@@ -1,0 +1,66 @@
+"""The report page: one HTML file that holds its data, its script and plotly.js, and asks no network for anything."""
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from plotly.offline import get_plotlyjs
+
+from trec_dse import objectives as registry
+from trec_dse.errors import StudyError
+from trec_dse.objectives import Objective
+from trec_dse.report.payload import build_payload, to_plain
+from trec_dse.results import StudyRecord
+
+_FOLDER = Path(__file__).resolve().parent
+_SCRIPTS = ("base.js", "charts.js", "card.js", "detail.js", "trials.js", "main.js")
+_STYLES = ("card.css", "page.css")
+
+
+def write_html(study: StudyRecord, path: Path, objectives: Sequence[Objective] = registry.DEFAULT) -> None:
+    """Write the page of `study`; about 5 MB, most of it plotly.js. `#trial=3` in its address opens trial 3.
+
+    `objectives` are those of the study: they define the front, the knee and the progress, and the first two the
+    axes at the start. Raises `StudyError` if the file cannot be written.
+    """
+    text = render(study, objectives)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise StudyError(f"{path}: the report cannot be written: {problem.strerror}") from problem
+
+
+def render(study: StudyRecord, objectives: Sequence[Objective] = registry.DEFAULT) -> str:
+    """The text of the page."""
+    parts = {
+        "title": html.escape(study.name),
+        "style": "\n".join(_asset(name) for name in _STYLES),
+        "data": _script_safe(to_plain(build_payload(study, objectives))),
+        "plotly": get_plotlyjs(),
+        "script": "\n".join(_asset(name) for name in _SCRIPTS),
+    }
+    # split once: what is put in may itself contain the marker of another part
+    pieces = _asset("page.html").split("@@")
+    return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def _script_safe(data: object) -> str:
+    """JSON that cannot end the script element it stands in: no "<" survives, in any string."""
+    return json.dumps(_tabulated(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _tabulated(data: object) -> object:
+    """The same data with each list of like objects as one table, its keys said once: half the size of a big study."""
+    if isinstance(data, dict):
+        return {key: _tabulated(item) for key, item in data.items()}
+    if not isinstance(data, list | tuple):
+        return data
+    keys = list(data[0]) if data and isinstance(data[0], dict) else []
+    if not keys or not all(isinstance(item, dict) and list(item) == keys for item in data):
+        return [_tabulated(item) for item in data]
+    return {"%table": [keys, *([_tabulated(item[key]) for key in keys] for item in data)]}
+
+
+def _asset(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")

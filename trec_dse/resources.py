@@ -1,0 +1,23 @@
+"""Where the shipped boards, search spaces and C files are, in a wheel as in a checkout."""
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def data_folder(name: str) -> Path:
+    """Folder `targets` or `search_spaces`: packed inside an installed wheel, beside the package in a checkout."""
+    packed = _PACKAGE / f"_{name}"
+    return packed if packed.is_dir() else _PACKAGE.parent / name
+
+
+def package_folder(name: str) -> Path:
+    """A folder of the package itself, such as `ops` or `runtime`."""
+    return _PACKAGE / name
+
+
+def cache_folder() -> Path:
+    """The user's cache for downloaded data and compiled helpers (XDG rule)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "trec_dse"

@@ -1,0 +1,198 @@
+"""What is known about a candidate: estimates, measurements, and both side by side."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trec_dse.candidate import Candidate, TrecConfig
+from trec_dse.target import Target
+
+BufferKind = Literal["input", "activation", "output", "scratch"]
+
+
+@dataclass(frozen=True)
+class TrecCost:
+    """What clustering does in one layer.
+
+    Attributes:
+        n_positions: N, output positions per image; n_slices: K / L.
+        mean_clusters: N_c summed over the slices, mean over the calibration images.
+        worst_clusters: n_slices * min(2**H, N, max_clusters).
+        redundancy_ratio: r_t = 1 - mean_clusters / (n_slices * N).
+    """
+
+    config: TrecConfig
+    n_positions: int
+    n_slices: int
+    mean_clusters: float
+    worst_clusters: int
+    redundancy_ratio: float
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One node of the graph on one target. `flash_bytes` holds its weights, tables and parameter struct."""
+
+    name: str
+    op: str
+    output_shape: tuple[int, ...]
+    macs: int
+    cycles: int
+    flash_bytes: int
+    scratch_bytes: int
+    trec: TrecCost | None = None
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One planned piece of the arena: `size` bytes at `offset`, alive from step `first` to `last`, both included."""
+
+    name: str
+    kind: BufferKind
+    offset: int
+    size: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a candidate needs on a target, from the model alone; never overwritten by a measurement.
+
+    Attributes:
+        macs: multiply-accumulates per image, with N_c as seen on the calibration images; 1 MAC = 2 FLOPs.
+        dense_macs: the same network without TREC.
+        cycles: core cycles per image at that N_c; worst_cycles: at the most clusters there can be.
+        weight_bytes: weights, biases, hashes, thresholds and tables in Flash.
+        code_bytes: everything else in Flash: vector table, kernels, runtime.
+        arena_bytes: planned activations and workspace; static_bytes: the other variables; stack_bytes: reserved.
+    """
+
+    macs: int
+    dense_macs: int
+    cycles: int
+    worst_cycles: int
+    clock_hz: int
+    weight_bytes: int
+    code_bytes: int
+    arena_bytes: int
+    static_bytes: int
+    stack_bytes: int
+    layers: tuple[LayerCost, ...] = ()
+    buffers: tuple[Buffer, ...] = ()
+
+    @property
+    def flash_bytes(self) -> int:
+        """All of Flash: weights and code."""
+        return self.weight_bytes + self.code_bytes
+
+    @property
+    def sram_bytes(self) -> int:
+        """All of SRAM: arena, other variables and the reserved stack."""
+        return self.arena_bytes + self.static_bytes + self.stack_bytes
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds per image at the target's clock."""
+        return 1000 * self.cycles / self.clock_hz
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a built and executed firmware showed.
+
+    Attributes:
+        executor: where it ran: "twin", or the serial port of a board.
+        flash_bytes, sram_bytes, arena_bytes: from the sections and symbols of the linked ELF.
+        stack_bytes: high-water mark of the stack; cycles: mean per image, cycles_max: the slowest image.
+        n_mismatches: images whose answer differs in any byte from the host build or the integer oracle.
+        accuracy: share of the images whose class was right.
+        n_clusters: per TREC layer, mean over the images of N_c summed over the slices.
+    """
+
+    executor: str
+    flash_bytes: int
+    sram_bytes: int
+    arena_bytes: int
+    stack_bytes: int
+    cycles: int
+    cycles_max: int
+    clock_hz: int
+    n_images: int
+    n_mismatches: int
+    accuracy: float
+    n_clusters: tuple[float, ...] = ()
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds per image at the target's clock."""
+        return 1000 * self.cycles / self.clock_hz
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that is known about one candidate on one target.
+
+    Attributes:
+        key: content hash of the effective network: what is trained, after policies have become numbers.
+        float_accuracy, int8_accuracy: on the validation split; int8 is computed by the C code itself.
+            None where the candidate cannot fit and was therefore not trained.
+        test_accuracy: int8, on the test split; only ever computed for front points.
+        violations: per limit, used / limit - 1; feasible when none is above 0.
+        versions: package and library versions, data hash and seed: what one needs to repeat it.
+    """
+
+    candidate: Candidate
+    key: str
+    target: str
+    estimated: Cost
+    violations: Mapping[str, float]
+    float_accuracy: float | None = None
+    int8_accuracy: float | None = None
+    test_accuracy: float | None = None
+    measured: Measurement | None = None
+    seconds: float = 0.0
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether every limit of the target is kept."""
+        return all(value <= 0 for value in self.violations.values())
+
+
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What a worker is asked, as JSON. `folder`: where the candidate's files go; `data_dir`: None for the cache."""
+
+    candidate: Candidate
+    target: Target
+    data_dir: str | None
+    folder: str
+
+
+TrialState = Literal["complete", "infeasible", "failed", "running"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial of a study. `evaluation` is None while it runs and where it failed; `message` says why it failed."""
+
+    number: int
+    state: TrialState
+    params: Mapping[str, int | float | str | bool | None]
+    evaluation: Evaluation | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as the report, `status` and `pick` read it. `space` is the search-space file as it was given."""
+
+    name: str
+    space: str
+    target: Target
+    seed: int
+    versions: Mapping[str, str]
+    trials: tuple[TrialRecord, ...]

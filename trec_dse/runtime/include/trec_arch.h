@@ -1,0 +1,11 @@
+/* The only file that asks which core this is: it picks the header that defines the primitives. */
+#ifndef TREC_ARCH_H
+#define TREC_ARCH_H
+
+#if defined(__ARM_FEATURE_DSP) && !defined(TREC_PORTABLE)
+#include "armv7em_dsp.h"
+#else
+#include "portable.h"
+#endif
+
+#endif

@@ -1,0 +1,51 @@
+/* Types and arithmetic that every kernel shares: the window of a convolution, and the one rounding rule. */
+#ifndef TREC_TYPES_H
+#define TREC_TYPES_H
+
+#include <stddef.h> /* defines: NULL, size_t */
+#include <stdint.h> /* defines: int8_t ... int64_t */
+
+/* How a sliding window moves over an (in_h, in_w, in_c) image; out_h and out_w follow from the rest. */
+typedef struct {
+    int32_t in_h, in_w, in_c;
+    int32_t out_h, out_w;
+    int32_t kernel_h, kernel_w;
+    int32_t stride_h, stride_w;
+    int32_t pad_h, pad_w;
+} trec_window;
+
+/* What turns an int32 accumulator into an int8 output; multipliers and shifts have one entry per channel. */
+typedef struct {
+    const int32_t *multipliers; /* (out_c), each in [2^30, 2^31) or 0 */
+    const uint8_t *shifts;      /* (out_c), each in [1, 62] */
+    int32_t zero;               /* zero point of the output */
+    int32_t min, max;           /* the fused activation, as bounds of the output */
+} trec_rescale;
+
+static inline int32_t trec_clamp(int32_t value, int32_t min, int32_t max)
+{
+    return value < min ? min : value > max ? max : value;
+}
+
+/* round(value * multiplier / 2^shift), halves towards plus infinity. This is the project's only rounding rule. */
+static inline int32_t trec_scale(int32_t value, int32_t multiplier, int32_t shift)
+{
+    return (int32_t)(((int64_t)value * multiplier + ((int64_t)1 << (shift - 1))) >> shift);
+}
+
+static inline int8_t trec_requantize(const trec_rescale *r, int32_t acc, int32_t channel)
+{
+    const int32_t scaled = trec_scale(acc, r->multipliers[channel], r->shifts[channel]);
+    return (int8_t)trec_clamp(scaled + r->zero, r->min, r->max);
+}
+
+/* round(numerator / denominator) for denominator > 0, by the same rule: floor((2n + d) / 2d). */
+static inline int32_t trec_divide(int32_t numerator, int32_t denominator)
+{
+    const int32_t n = 2 * numerator + denominator;
+    const int32_t d = 2 * denominator;
+    const int32_t quotient = n / d; /* C truncates towards zero, floor differs below it */
+    return quotient - (n % d < 0 ? 1 : 0);
+}
+
+#endif

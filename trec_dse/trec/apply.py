@@ -1,0 +1,91 @@
+"""Put TREC into a trained network: swap its convolutions and take their hashes from its own activations."""
+
+import copy
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from trec_dse.candidate import HashGradient, TrecConfig
+from trec_dse.errors import CandidateError, UnsupportedError
+from trec_dse.trec.conv import TrecConv2d
+from trec_dse.trec.policy import ConvShape
+
+
+def conv_shapes(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, ConvShape]:
+    """The convolutions that TREC can treat, by name, in the order in which the network runs them.
+
+    `input_shape` is (H, W, C). Convolutions with groups or dilation are left out.
+    """
+    shapes: dict[str, ConvShape] = {}
+    height, width, channels = input_shape
+
+    def watch(name: str, conv: nn.Conv2d) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+            kernel_h, kernel_w = conv.kernel_size
+            n_positions = output.shape[2] * output.shape[3]
+            shapes[name] = ConvShape(kernel_h, kernel_w, conv.in_channels, conv.out_channels, n_positions)
+
+        return hook
+
+    probe = copy.deepcopy(model).eval()
+    for name, module in probe.named_modules():
+        if isinstance(module, nn.Conv2d) and module.groups == 1 and tuple(module.dilation) == (1, 1):
+            module.register_forward_hook(watch(name, module))
+    weight = next(probe.parameters(), torch.empty(0))
+    _run(probe, torch.zeros(1, channels, height, width, dtype=weight.dtype, device=weight.device))
+    return shapes
+
+
+def apply_trec(
+    model: nn.Module,
+    configs: Mapping[str, TrecConfig],
+    calibration: Tensor,
+    *,
+    hash_gradient: HashGradient = "soft",
+) -> nn.Module:
+    """A copy of `model` in which the convolutions named in `configs` have become `TrecConv2d`.
+
+    `calibration` is a batch of normalised images (B, C, H, W). Hashes are initialised one after the other in
+    the order of `configs`, so that each layer sees what the TREC layers before it really give.
+    """
+    changed = copy.deepcopy(model)
+    for name, config in configs.items():
+        conv = dict(changed.named_modules()).get(name)
+        if not isinstance(conv, nn.Conv2d):
+            found = "no such layer" if conv is None else type(conv).__name__
+            raise CandidateError(f"TREC is asked for {name!r}: found {found}, needed a convolution")
+        layer = TrecConv2d.from_conv(conv, config, hash_gradient=hash_gradient)
+        layer.initialise_hash(_input_of(changed, conv, calibration))
+        parent, _, attribute = name.rpartition(".")
+        setattr(changed.get_submodule(parent), attribute, layer)
+    return changed
+
+
+def trec_layers(model: nn.Module) -> dict[str, TrecConv2d]:
+    """The TREC layers of `model` by name, in the order in which they were defined."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, TrecConv2d)}
+
+
+def _input_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
+    """What `layer` gets as its input when `model` sees `images`."""
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].detach())
+
+    handle = layer.register_forward_pre_hook(keep)
+    was_training = model.training
+    try:
+        _run(model.eval(), images)
+    finally:
+        handle.remove()
+        model.train(was_training)
+    if len(seen) != 1:
+        raise UnsupportedError(f"a TREC layer must run once per image; this one runs {len(seen)} times")
+    return seen[0]
+
+
+@torch.no_grad()
+def _run(model: nn.Module, images: Tensor) -> None:
+    model(images)

@@ -1,0 +1,207 @@
+"""A convolution that multiplies cluster means instead of all its input rows, in floating point.
+
+    rows X (B, N, K) -> n = K / L slices -> signatures -> clusters of one image and one slice -> means X-hat
+    output = X-hat @ W + bias
+
+With kernel reuse the first H kernels are the hash, and the projections are already the exact outputs of the
+first H channels: only the other channels are computed from means.
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from trec_dse.candidate import HashGradient, TrecConfig
+from trec_dse.errors import CandidateError, UnsupportedError
+from trec_dse.trec.clustering import assign_clusters, centroid_rows
+from trec_dse.trec.hashing import (
+    codes_from_projections,
+    kernel_hash,
+    principal_hash,
+    project,
+    signatures,
+    unfold_rows,
+    weight_matrix,
+)
+from trec_dse.trec.surrogate import MAX_SOFT_BITS, soft_centroid_rows, soft_memberships
+
+SLOPE_FIRST, SLOPE_LAST = 2.0, 8.0
+
+
+def trec_conv2d(  # noqa: PLR0913, PLR0917 - the parameters of a convolution and of its hash
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    hash: Tensor | None,
+    thresholds: Tensor | None,
+    config: TrecConfig,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+) -> tuple[Tensor, Tensor]:
+    """Output (B, M, H_out, W_out) of `x` (B, C, H, W) and numbers of clusters (B, n), int64.
+
+    `weight` is (M, C, kh, kw), `hash` (n, L, H) or (1, L, H), `thresholds` (n, H) or (1, H). Kernel reuse needs
+    no `hash` (None takes the first kernels); without thresholds they are 0. Gradients are exact for the clusters
+    as they are; none reaches `hash` or `thresholds`.
+    """
+    rows = unfold_rows(x, (weight.shape[2], weight.shape[3]), stride, padding)
+    if hash is None:
+        if config.scope != "kernel_reuse":
+            raise CandidateError(f"hash scope {config.scope!r} needs hash vectors; only 'kernel_reuse' does without")
+        hash = kernel_hash(weight, config.hash_bits, config.vector_length)
+    if thresholds is None:
+        thresholds = hash.new_zeros(1, config.hash_bits)
+    with torch.no_grad():
+        codes = signatures(rows, hash, thresholds)
+        indices, counts = assign_clusters(codes, config.hash_bits, config.max_clusters)
+    means = centroid_rows(rows, indices, counts)
+    output = _multiply(rows, means, weight, bias, config)
+    return _fold(output, x, weight, stride, padding), counts
+
+
+def _multiply(rows: Tensor, means: Tensor, weight: Tensor, bias: Tensor | None, config: TrecConfig) -> Tensor:
+    """Output rows (B, N, M) from the rows (B, N, K) and their cluster means."""
+    matrix = weight_matrix(weight)
+    if config.scope == "kernel_reuse":
+        exact = config.hash_bits
+        output = torch.cat([rows @ matrix[:, :exact], means @ matrix[:, exact:]], dim=-1)
+    else:
+        output = means @ matrix
+    return output if bias is None else output + bias
+
+
+def _fold(output: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """Output rows (B, N, M) as an image (B, M, H_out, W_out)."""
+    height = (x.shape[2] + 2 * padding[0] - weight.shape[2]) // stride[0] + 1
+    return output.transpose(1, 2).reshape(x.shape[0], weight.shape[0], height, -1)
+
+
+class TrecConv2d(nn.Module):
+    """A `nn.Conv2d` (groups 1, dilation 1, zero padding) with TREC; made by `from_conv`.
+
+    Attributes:
+        weight, bias: as in the convolution it was made from.
+        hash: hash vectors (n, L, H), or (1, L, H) if shared; None with kernel reuse, see `hash_vectors`.
+        thresholds: (n, H), or (1, H) if shared; zeros with kernel reuse.
+        slope: steepness of the soft bits in training; `follow` anneals it.
+        clusters_per_image: (B, n) of the last forward pass; None before the first.
+    """
+
+    hash: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(self, conv: nn.Conv2d, config: TrecConfig, hash_gradient: HashGradient = "soft") -> None:
+        super().__init__()
+        stride, padding = _require_supported(conv)
+        self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
+        self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
+        self.stride, self.padding = stride, padding
+        self.config, self.hash_gradient = config, hash_gradient
+        self.slope = SLOPE_FIRST
+        self.clusters_per_image: Tensor | None = None
+        self.weight = nn.Parameter(conv.weight.detach().clone())
+        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone())
+        self.n_slices = self._require_slices()
+        n_hashes = 1 if config.scope == "shared" else self.n_slices
+        zeros = self.weight.new_zeros(n_hashes, config.hash_bits)
+        if config.scope == "kernel_reuse":
+            self.register_parameter("hash", None)
+            self.thresholds = nn.Parameter(zeros, requires_grad=False)
+        else:
+            is_learned = hash_gradient == "soft" and config.hash_bits <= MAX_SOFT_BITS
+            vectors = self.weight.new_zeros(n_hashes, config.vector_length, config.hash_bits)
+            self.hash = nn.Parameter(vectors, requires_grad=is_learned)
+            self.thresholds = nn.Parameter(zeros, requires_grad=is_learned)
+
+    @classmethod
+    def from_conv(cls, conv: nn.Conv2d, config: TrecConfig, *, hash_gradient: HashGradient = "soft") -> Self:
+        """A TREC layer with the weights of `conv`; its hash is zero until `initialise_hash`.
+
+        Raises UnsupportedError for groups, dilation or other padding than a number of zeros, CandidateError where
+        `config` does not fit the convolution. Hashes of more than 6 bits keep their initial value.
+        """
+        return cls(conv, config, hash_gradient).train(conv.training)
+
+    @torch.no_grad()
+    def initialise_hash(self, x: Tensor) -> None:
+        """Set hash vectors and thresholds from calibration activations `x` (B, C, H, W): principal directions, split
+        at the mean. Kernel reuse needs none: nothing happens then."""
+        if self.hash is None:
+            return
+        rows = unfold_rows(x, self.kernel_size, self.stride, self.padding)
+        is_shared = self.config.scope == "shared"
+        vectors, thresholds = principal_hash(rows, self.config.hash_bits, self.config.vector_length, shared=is_shared)
+        self.hash.copy_(vectors)
+        self.thresholds.copy_(thresholds)
+
+    @property
+    def hash_vectors(self) -> Tensor:
+        """The hash that is applied, (n, L, H) or (1, L, H), detached from the weights with kernel reuse."""
+        if self.hash is not None:
+            return self.hash
+        return kernel_hash(self.weight.detach(), self.config.hash_bits, self.config.vector_length)
+
+    def follow(self, progress: float) -> None:
+        """Anneal `slope` geometrically with the share of the training that is done, 0 to 1."""
+        self.slope = SLOPE_FIRST * (SLOPE_LAST / SLOPE_FIRST) ** progress
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output (B, M, H_out, W_out) of `x` (B, C, H, W)."""
+        is_soft = self.training and self.thresholds.requires_grad and torch.is_grad_enabled()
+        if is_soft and self.config.hash_bits > 0:
+            return self._soft_forward(x)
+        y, self.clusters_per_image = trec_conv2d(
+            x, self.weight, self.bias, self.hash_vectors, self.thresholds, self.config, self.stride, self.padding
+        )
+        return y
+
+    def _soft_forward(self, x: Tensor) -> Tensor:
+        """As `forward` in value, with a gradient for the hash."""
+        rows = unfold_rows(x, self.kernel_size, self.stride, self.padding)
+        projections = project(rows, self.hash_vectors)
+        codes = codes_from_projections(projections, self.thresholds)
+        indices, self.clusters_per_image = assign_clusters(codes, self.config.hash_bits, self.config.max_clusters)
+        if self.config.max_clusters is not None:
+            codes = _codes_of_clusters(codes, indices)
+        memberships = soft_memberships(projections, self.thresholds, self.slope)
+        means = soft_centroid_rows(rows, codes, memberships)
+        output = _multiply(rows, means, self.weight, self.bias, self.config)
+        return _fold(output, x, self.weight, self.stride, self.padding)
+
+    def _require_slices(self) -> int:
+        length = self.in_channels * self.kernel_size[0] * self.kernel_size[1]
+        if length % self.config.vector_length:
+            raise CandidateError(
+                f"vector_length {self.config.vector_length} does not divide K = {length}; take a divisor of K"
+            )
+        if self.config.scope == "kernel_reuse" and self.config.hash_bits > self.out_channels:
+            raise CandidateError(
+                f"kernel reuse with {self.config.hash_bits} hash bits needs as many kernels, found {self.out_channels}"
+            )
+        return length // self.config.vector_length
+
+    def extra_repr(self) -> str:
+        """What `print` shows inside the brackets."""
+        return f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, {self.config}"
+
+
+def _codes_of_clusters(codes: Tensor, indices: Tensor) -> Tensor:
+    """Per row (B, n, N), the signature that its cluster was opened with."""
+    order = torch.arange(codes.shape[-1], device=codes.device).expand_as(codes)
+    opener = torch.full_like(codes, codes.shape[-1]).scatter_reduce_(-1, indices, order, "amin")
+    return codes.gather(-1, opener.gather(-1, indices))
+
+
+def _require_supported(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Stride and padding of `conv`; raises UnsupportedError for what TREC cannot do."""
+    padding = conv.padding
+    if conv.groups != 1 or tuple(conv.dilation) != (1, 1):
+        raise UnsupportedError(
+            f"TREC needs groups 1 and dilation 1; this convolution has {conv.groups} and {tuple(conv.dilation)}"
+        )
+    if isinstance(padding, str) or (conv.padding_mode != "zeros" and tuple(padding) != (0, 0)):
+        raise UnsupportedError(
+            f"TREC needs a number of padding zeros; this convolution has padding {padding!r}, {conv.padding_mode!r}"
+        )
+    return (conv.stride[0], conv.stride[1]), (padding[0], padding[1])

@@ -1,0 +1,111 @@
+"""The registers inside a Cortex-M4 or M7 that firmware touches: cycle counter, SysTick, system control.
+
+Addresses and bits: ARMv7-M Architecture Reference Manual, chapters B3.2, B3.3 and C1.8.
+"""
+
+from collections.abc import Callable
+
+from trec_dse.target import Target
+from trec_dse.twin.peripherals import Registers
+
+_MASK = 0xFFFF_FFFF
+_CPUID = {"cortex-m4": 0x410F_C241, "cortex-m7": 0x411F_C271}
+# 4 KiB data cache: 32 sets, 4 ways, 32-byte lines (ARMv7-M, B4.8.3 CCSIDR).
+_CCSIDR_DATA = 31 << 13 | 3 << 3 | 1
+_UNLOCK_KEY = 0xC5AC_CE55
+
+
+class Dwt(Registers):
+    """The cycle counter; it answers modelled core cycles. On an M7 it must be unlocked first, as on the chip."""
+
+    CTRL, CYCCNT, LAR, LSR = 0x000, 0x004, 0xFB0, 0xFB4
+
+    def __init__(self, target: Target, cycles: Callable[[], int], is_traced: Callable[[], bool]) -> None:
+        super().__init__("DWT", 0xE000_1000, 0x1000, {self.CTRL: 0x4000_0000})
+        self._has_lock = target.core == "cortex-m7"
+        self._cycles = cycles
+        self._is_traced = is_traced
+        self._counted = 0
+        self._since = 0
+        self._is_locked = self._has_lock
+
+    def reset(self) -> None:
+        """Off, zero and locked."""
+        super().reset()
+        self._counted = 0
+        self._is_locked = self._has_lock
+
+    def read(self, offset: int) -> int:
+        """The count, or a register as written."""
+        if offset == self.CYCCNT:
+            return self._count() & _MASK
+        if offset == self.LSR:
+            return self._has_lock | self._is_locked << 1
+        return super().read(offset)
+
+    def write(self, offset: int, value: int) -> None:
+        """Set the count or switch it on; ignored while locked or while DEMCR.TRCENA is off."""
+        if offset == self.LAR:
+            self._is_locked = self._has_lock and value != _UNLOCK_KEY
+            return
+        if self._is_locked or not self._is_traced():
+            return
+        self._counted = value if offset == self.CYCCNT else self._count()
+        self._since = self._cycles()
+        if offset != self.CYCCNT:
+            super().write(offset, value)
+
+    def _count(self) -> int:
+        is_on = self.words[self.CTRL] & 1
+        return self._counted + (self._cycles() - self._since if is_on else 0)
+
+
+class SystemControl(Registers):
+    """SysTick, NVIC, SCB, MPU, FPU and cache maintenance: one page. Interrupts are never raised."""
+
+    SYST_CSR, SYST_RVR, SYST_CVR = 0x010, 0x014, 0x018
+    CPUID, AIRCR, CLIDR, CTR, CCSIDR, DEMCR = 0xD00, 0xD0C, 0xD78, 0xD7C, 0xD80, 0xDFC
+    _VECTKEY, _SYSRESETREQ, _TRCENA = 0x05FA, 1 << 2, 1 << 24
+
+    def __init__(self, target: Target, cycles: Callable[[], int], on_reset: Callable[[], None]) -> None:
+        at_reset = {
+            self.CPUID: _CPUID.get(target.core, 0),
+            self.CLIDR: 0x0900_0003,
+            self.CTR: 0x8303_C003,
+            self.CCSIDR: _CCSIDR_DATA,
+        }
+        super().__init__("SCS", 0xE000_E000, 0x1000, at_reset)
+        self._cycles = cycles
+        self._on_reset = on_reset
+        self._ticks_since = 0
+
+    def is_traced(self) -> bool:
+        """Whether DEMCR.TRCENA lets the DWT work."""
+        return bool(self.words.get(self.DEMCR, 0) & self._TRCENA)
+
+    def read(self, offset: int) -> int:
+        """SysTick counts down with the core; other registers as written."""
+        if offset == self.SYST_CVR:
+            period = (self.words.get(self.SYST_RVR, 0) & 0xFF_FFFF) + 1
+            is_on = self.words.get(self.SYST_CSR, 0) & 1
+            return (period - (self._cycles() - self._ticks_since)) % period if is_on else 0
+        if offset == self.AIRCR:
+            return 0xFA05_0000 | super().read(offset) & 0x700
+        return super().read(offset)
+
+    def write(self, offset: int, value: int) -> None:
+        """A reset request takes effect after this instruction."""
+        if offset == self.AIRCR:
+            if value >> 16 == self._VECTKEY and value & self._SYSRESETREQ:
+                self._on_reset()
+        elif offset in (self.CPUID, self.CLIDR, self.CTR, self.CCSIDR):
+            return
+        elif offset in (self.SYST_CVR, self.SYST_CSR):
+            self._ticks_since = self._cycles()
+        super().write(offset, value)
+
+
+def make_core(target: Target, cycles: Callable[[], int], on_reset: Callable[[], None]) -> tuple[Registers, ...]:
+    """The core's own registers; `cycles` answers core cycles since power-on."""
+    control = SystemControl(target, cycles, on_reset)
+    return (control, Dwt(target, cycles, control.is_traced))

@@ -1,0 +1,167 @@
+"""A board in software: memory as the target describes it, the firmware as it would be flashed, and a cycle count."""
+
+from trec_dse.errors import DeviceError
+from trec_dse.target import Target
+from trec_dse.twin.core import make_core
+from trec_dse.twin.engine import Engine, UcError, unicorn
+from trec_dse.twin.hooks import Counter, CounterMaker, make_counter
+from trec_dse.twin.image import THUMB_BIT, Image
+from trec_dse.twin.lines import Line
+from trec_dse.twin.peripherals import Registers, make_peripherals
+from trec_dse.twin.timing import Block, block_at, core_timing
+
+_PAGE = 4096
+_FOREVER = 0xFFFF_FFFE
+_CPU = {"cortex-m4": unicorn.arm_const.UC_CPU_ARM_CORTEX_M4, "cortex-m7": unicorn.arm_const.UC_CPU_ARM_CORTEX_M7}
+_EXCEPTIONS = {1: "undefined instruction", 2: "SVC", 3: "prefetch abort", 4: "data abort", 7: "breakpoint"}
+_ACCESS = {
+    unicorn.UC_MEM_READ_UNMAPPED: "read of",
+    unicorn.UC_MEM_WRITE_UNMAPPED: "write to",
+    unicorn.UC_MEM_FETCH_UNMAPPED: "jump to",
+    unicorn.UC_MEM_READ_PROT: "read of protected",
+    unicorn.UC_MEM_WRITE_PROT: "write to read-only",
+    unicorn.UC_MEM_FETCH_PROT: "jump to data at",
+}
+
+
+class Machine:
+    """A board with a firmware in its Flash; `run` starts it. One that has faulted can only be reset.
+
+    Attributes:
+        counter: raw cycles and instructions since power-on.
+    """
+
+    counter: Counter
+
+    def __init__(self, image: Image, target: Target, line: Line, make: CounterMaker = make_counter) -> None:
+        self._image = image
+        self._target = target
+        self._timing = core_timing(target)
+        self._engine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
+        self._engine.ctl_set_cpu_model(_CPU[target.core])
+        self._fault: DeviceError | None = None
+        self._is_reset_asked = False
+        self._map_memory()
+        self._devices = (
+            *make_peripherals(target, line, self._engine.emu_stop),
+            *make_core(target, self.core_cycles, self._ask_reset),
+        )
+        self._map_devices()
+        self._watch()
+        flash = target.region(target.flash_region)
+        code_end = max((address + len(data) for address, data in image.segments), default=flash.origin)
+        self.counter = make(self._timing, (flash.origin, code_end), self._learn)
+        self.counter.attach(self._engine)
+        self.reset()
+
+    def core_cycles(self) -> int:
+        """Modelled core cycles since power-on."""
+        return self.counter.cycles * self._timing.permille // 1000
+
+    def reset(self) -> None:
+        """Peripherals and registers as after a reset, memory as it was; then stack and start from the vector table."""
+        self._fault = None
+        self._is_reset_asked = False
+        for device in self._devices:
+            device.reset()
+        for register in range(unicorn.arm_const.UC_ARM_REG_R0, unicorn.arm_const.UC_ARM_REG_R0 + 13):
+            self._engine.reg_write(register, 0)
+        table = self._engine.mem_read(self._target.region(self._target.flash_region).origin, 8)
+        stack, start = (int.from_bytes(table[i : i + 4], "little") for i in (0, 4))
+        self._engine.reg_write(unicorn.arm_const.UC_ARM_REG_SP, stack)
+        self._engine.reg_write(unicorn.arm_const.UC_ARM_REG_LR, 0xFFFF_FFFF)
+        self._engine.reg_write(unicorn.arm_const.UC_ARM_REG_PC, start | THUMB_BIT)
+        self.counter.forget_caches()
+
+    def run(self, until: int = _FOREVER) -> None:
+        """Execute until the address `until` or the end of the line. Raises `DeviceError` if the firmware faults."""
+        while True:
+            self._execute(until)
+            if not self._is_reset_asked:
+                return
+            self.reset()
+
+    def register(self, number: int) -> int:
+        """The value of r0 to r12."""
+        return int(self._engine.reg_read(unicorn.arm_const.UC_ARM_REG_R0 + number))
+
+    def memory(self, address: int, size: int) -> bytes:
+        """`size` bytes of memory."""
+        return bytes(self._engine.mem_read(address, size))
+
+    def _execute(self, until: int) -> None:
+        try:
+            self._engine.emu_start(self._pc() | THUMB_BIT, until)
+        except UcError as problem:
+            raise self._fault or self._stopped(str(problem)) from problem
+        if self._fault is not None:
+            raise self._fault
+
+    def _pc(self) -> int:
+        return int(self._engine.reg_read(unicorn.arm_const.UC_ARM_REG_PC))
+
+    def _ask_reset(self) -> None:
+        self._is_reset_asked = True
+        self._engine.emu_stop()
+
+    def _stopped(self, what: str) -> DeviceError:
+        pc = self._pc()
+        return DeviceError(f"the firmware stopped at 0x{pc:08x} in {self._image.name_at(pc)}: {what}")
+
+    def _learn(self, address: int, size: int) -> Block:
+        return block_at(self.memory(address, size), address, self._timing)
+
+    def _map_memory(self) -> None:
+        for region in self._target.regions:
+            rights = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
+            if region.kind == "ram":
+                rights |= unicorn.UC_PROT_WRITE
+            self._engine.mem_map(region.origin, -(-region.size // _PAGE) * _PAGE, rights)
+        for address, data in self._image.segments:
+            try:
+                self._engine.mem_write(address, data)
+            except UcError as problem:
+                raise DeviceError(
+                    f"{self._image.path}: {len(data)} bytes at 0x{address:08x} lie outside {self._target.name}'s memory"
+                ) from problem
+
+    def _map_devices(self) -> None:
+        by_page: dict[int, list[Registers]] = {}
+        for device in self._devices:
+            for page in range(device.base // _PAGE, (device.base + device.size - 1) // _PAGE + 1):
+                by_page.setdefault(page, []).append(device)
+        for page, devices in by_page.items():
+            place = (page * _PAGE, devices)
+            self._engine.mmio_map(page * _PAGE, _PAGE, self._read, place, self._write, place)
+
+    def _read(self, engine: Engine, offset: int, size: int, place: tuple[int, list[Registers]]) -> int:
+        address = place[0] + offset
+        device = self._device_at(address, place[1], "read of")
+        shift = 8 * (address & 3)
+        return device.read((address & ~3) - device.base) >> shift & ((1 << 8 * size) - 1)
+
+    def _write(self, engine: Engine, offset: int, size: int, value: int, place: tuple[int, list[Registers]]) -> None:
+        address = place[0] + offset
+        device = self._device_at(address, place[1], "write to")
+        word = (address & ~3) - device.base
+        shift, mask = 8 * (address & 3), (1 << 8 * size) - 1
+        rest = device.words.get(word, 0) & ~(mask << shift) if size < 4 else 0
+        device.write(word, rest | (value & mask) << shift)
+
+    def _device_at(self, address: int, devices: list[Registers], access: str) -> Registers:
+        for device in devices:
+            if device.base <= address < device.base + device.size:
+                return device
+        raise self._stopped(f"{access} 0x{address:08x}, where {self._target.name} has nothing that the twin models")
+
+    def _watch(self) -> None:
+        self._engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid)
+        self._engine.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
+
+    def _on_invalid(self, engine: Engine, kind: int, address: int, size: int, value: int, _: object) -> bool:
+        what = f"{_ACCESS.get(kind, 'access to')} 0x{address:08x} ({size} bytes)"
+        self._fault = self._stopped(f"{what}, where {self._target.name} has no such memory")
+        return False
+
+    def _on_exception(self, engine: Engine, number: int, _: object) -> None:
+        raise self._stopped(_EXCEPTIONS.get(number, f"exception {number}"))
