@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import random_candidates, synthetic_dataset
+from common import random_candidates
 
-from trec_dse import codec, plugins
+from trec_dse import codec, datasets, plugins
 from trec_dse.codegen import constant_bytes, generate, kernel_sources, network_calls
 from trec_dse.errors import ToolchainError
 from trec_dse.evaluate import untrained_graph
@@ -99,7 +99,7 @@ def measure(target: Target, compiler: Compiler) -> Footprint:
             symbols[function] = {s: size for s, size in item.symbols.items() if s not in known}
     static = max(item.static_bytes for item in linked)
     draft = Footprint(compiler.name, target.core, target.platform, symbols, 0.0, 0.0, static)
-    data = {name: synthetic_dataset(name) for name in ("digits", "cifar10")}
+    data = {name: datasets.placeholder(name) for name in ("digits", "cifar10")}
     candidates = [c for space in ("digits_tiny", "cifar10_cifarnet") for c in random_candidates(space, N_FITTED)]
     fitted = [link(untrained_graph(c, data[c.dataset]), target, compiler) for c in candidates]
     rest = [item.flash_bytes - item.constants - draft.code_bytes(item.functions, 0) for item in fitted]

@@ -211,11 +211,12 @@ def test_workers_that_always_die_stop_the_search_with_the_reason(space: SearchSp
 def test_a_failing_candidate_fails_its_trial_and_the_search_goes_on(space: SearchSpace, folder: Path) -> None:
     body = "    width = trial.suggest_int('width', 1, 10**6)\n"
     body += "    return Candidate(DATASET, 'tiny', {'width': width, 'depth': 1, 'fail': trial.number % 3 == 1})\n"
-    events = run(space_with(space, body), folder, replace(FAKE, n_trials=9, workers=1))
+    events = run(space_with(space, body), folder, replace(FAKE, n_trials=18, workers=1))
     failed = [event.number for event in events if isinstance(event, TrialFailed)]
-    assert failed == [1, 4, 7]
+    # six failures, but never five in a row
+    assert failed == [1, 4, 7, 10, 13, 16]
     trials = load_study(folder).trials
-    assert [trials[number].message for number in failed] == ["this candidate cannot be evaluated"] * 3
+    assert [trials[number].message for number in failed] == ["this candidate cannot be evaluated"] * 6
 
 
 def test_a_bug_in_the_evaluation_stops_the_search_and_names_itself(space: SearchSpace, folder: Path) -> None:

@@ -60,17 +60,17 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing_and_repeats_nothi
 ) -> None:
     chance = random.Random(2)
     acknowledged: set[int] = set()
-    n_kills = 6
+    n_kills = 5
     for _ in range(n_kills):
-        with start(space, folder, n_trials=60) as search:
+        with start(space, folder, n_trials=40) as search:
             n_lines = chance.randint(1, 30)
             lines = [read_until(search, lambda line: True)[0] for _ in range(n_lines)]
             search.kill()
             acknowledged |= {int(line.split()[1]) for line in lines if line.startswith("TrialDone")}
-    run(space, folder, replace(FAKE, n_trials=60))
+    run(space, folder, replace(FAKE, n_trials=40))
     record = load_study(folder)
     by_number = {trial.number: trial for trial in record.trials}
-    assert len(counted(record)) == 60
+    assert len(counted(record)) == 40
     assert {trial.state for trial in counted(record)} == {"complete", "infeasible"}
     assert all(by_number[number].evaluation is not None for number in acknowledged)
     log = log_of(folder)
@@ -78,7 +78,7 @@ def test_a_search_that_is_killed_again_and_again_loses_nothing_and_repeats_nothi
     # an evaluation is begun anew only where the one before was cut off, at most one per worker and kill
     assert sum(log.values()) - len(log) <= 2 * n_kills
     keys = [trial.evaluation.key for trial in counted(record) if trial.evaluation]
-    assert len(set(keys)) == len(keys) == 60
+    assert len(set(keys)) == len(keys) == 40
     for trial in record.trials:
         if trial.message.startswith("interrupted"):
             retry = trial

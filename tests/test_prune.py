@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from trec_dse.candidate import TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
 from trec_dse.networks import cifarnet, lenet5, tiny
 from trec_dse.prune import channel_target, fold_batch_norms, prune
+from trec_dse.trec.apply import apply_trec
 
 
 @pytest.fixture(autouse=True)
@@ -188,3 +190,21 @@ def test_a_layer_that_is_read_twice_is_not_folded_into() -> None:
 
     with pytest.raises(UnsupportedError, match="whose output nothing else reads"):
         fold_batch_norms(Shared())
+
+
+def test_a_norm_after_a_trec_layer_is_refused_but_trec_layers_elsewhere_are_fine() -> None:
+    model = tiny.build((8, 8, 1), 10, width=4, depth=2).eval()
+    images = torch.randn(4, 1, 8, 8)
+    partly = apply_trec(fold_batch_norms(model), {"conv1": TrecConfig(2, 3)}, images)
+    torch.testing.assert_close(fold_batch_norms(partly)(images), partly.eval()(images))
+    with pytest.raises(UnsupportedError, match="'bn1' follows 'conv1'"):
+        fold_batch_norms(apply_trec(model, {"conv1": TrecConfig(2, 3)}, images))
+
+
+def test_a_network_that_decides_by_its_data_is_refused() -> None:
+    class Moody(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(UnsupportedError, match="depends on its data"):
+        fold_batch_norms(Moody())

@@ -44,6 +44,7 @@ SETTINGS_OF_A = StudySettings(
     objectives=("error", "sram"),
     seed=3,
     n_train=None,
+    n_trials=10,
     storage=None,
     versions={"optuna": "5.0.0"},
 )

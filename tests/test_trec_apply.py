@@ -16,6 +16,7 @@ CONFIGS = {"conv1": TrecConfig(2, 3), "conv2": TrecConfig(3, 12)}
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers_in_every_run() -> None:
+    torch.set_num_threads(1)  # these are small; threads would only wait for each other
     torch.manual_seed(0)
 
 

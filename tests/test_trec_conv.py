@@ -17,6 +17,7 @@ SCOPES: tuple[HashScope, ...] = ("per_slice", "shared", "kernel_reuse")
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers_in_every_run() -> None:
+    torch.set_num_threads(1)  # these are small; threads would only wait for each other
     torch.manual_seed(0)
 
 

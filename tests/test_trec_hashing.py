@@ -21,6 +21,7 @@ HASH = torch.tensor([[[-1.0, 1], [1, 2], [0, -1]]])
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers_in_every_run() -> None:
+    torch.set_num_threads(1)  # these are small; threads would only wait for each other
     torch.manual_seed(0)
 
 

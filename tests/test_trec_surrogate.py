@@ -12,6 +12,7 @@ from trec_dse.trec.surrogate import soft_centroid_rows, soft_memberships
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers_in_every_run() -> None:
+    torch.set_num_threads(1)  # these are small; threads would only wait for each other
     torch.manual_seed(0)
 
 
@@ -51,3 +52,28 @@ def test_gradients_reach_projections_thresholds_and_rows() -> None:
         assert tensor.grad is not None
         assert torch.isfinite(tensor.grad).all()
         assert tensor.grad.abs().max() > 1e-3
+
+
+def _by_matrices(rows: torch.Tensor, codes: torch.Tensor, memberships: torch.Tensor) -> torch.Tensor:
+    """The formula of `soft_centroid_rows` as it stands, differentiated by autograd."""
+    hard = torch.nn.functional.one_hot(codes, memberships.shape[-1]).to(rows.dtype)
+    belongs = hard + (memberships - memberships.detach())
+    is_empty = hard.sum(dim=2, keepdim=True) == 0
+    weights = torch.where(is_empty, memberships.detach(), belongs)
+    vectors = rows.view(rows.shape[0], rows.shape[1], codes.shape[1], -1).transpose(1, 2)
+    centroids = weights.transpose(2, 3) @ vectors / weights.sum(dim=2).unsqueeze(-1)
+    return (belongs @ centroids).transpose(1, 2).reshape(rows.shape)
+
+
+def test_the_gradient_is_that_of_the_matrix_formula() -> None:
+    rows = torch.randn(2, 12, 6, dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(2, 3, 12, 8, dtype=torch.float64, requires_grad=True)
+    codes = torch.randint(0, 6, (2, 3, 12))  # codes 6 and 7 are empty
+    target = torch.randn(2, 12, 6, dtype=torch.float64)
+    gradients = []
+    for means in (soft_centroid_rows, _by_matrices):
+        loss = ((means(rows, codes, torch.softmax(logits, dim=-1)) - target) ** 2).sum()
+        gradients.append(torch.autograd.grad(loss, (rows, logits)))
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected)
+        assert expected.abs().max() > 0.1

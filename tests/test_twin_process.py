@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from twin_programs import BUILD_ID, M4, build
+from twin_programs import BUILD_ID, M4, assemble, build
 
 from trec_dse.device import Firmware
 from trec_dse.errors import DeviceError, NoAnswerError, WrongFirmwareError
@@ -66,15 +66,31 @@ def test_the_wrong_network_is_named_and_its_twin_ended(firmware: Firmware) -> No
 
 
 def test_a_firmware_that_does_not_start_says_why(tmp_path: Path, firmware: Firmware) -> None:
-    with pytest.raises(DeviceError, match="did not start on the twin of stm32f469i-disco: .*cannot be read"):
+    with pytest.raises(DeviceError, match=r"did not start on the twin of stm32f469i-disco: .*cannot be read"):
         twin.open(tmp_path / "missing.elf", M4)
+
+
+def test_a_firmware_that_never_asks_for_a_request_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = assemble("forever: b forever", M4, tmp_path)
+    monkeypatch.setattr(twin, "START_S", 0.5)
+    with pytest.raises(DeviceError, match=r"did not ask for a request within 0\.5 s"):
+        twin.open(image.path, M4)
+
+
+def test_a_network_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    endless = build(M4, tmp_path / "export", "int32_t sum = 0;", 'int32_t sum = 0; while (input) { __asm__("nop"); }')
+    with (
+        twin.open(endless.elf, M4, timeout_s=0.3) as executor,
+        pytest.raises(NoAnswerError, match=r"infer request, sent 1 times, was not answered within 0\.3 s"),
+    ):
+        executor.infer(IMAGE)
 
 
 def test_a_network_that_leaves_its_memory_is_named(tmp_path: Path) -> None:
     wild = build(M4, tmp_path / "export", "int32_t sum = 0;", "int32_t sum = *(volatile int32_t *)0x60000000u;")
     with (
         twin.open(wild.elf, M4) as executor,
-        pytest.raises(NoAnswerError, match=r"twin: the firmware stopped at .* read of 0x60000000"),
+        pytest.raises(NoAnswerError, match=r"twin: the firmware stopped near .*, in trec_net_run.* read of 0x60000000"),
     ):
         executor.infer(IMAGE)
 

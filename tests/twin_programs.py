@@ -45,6 +45,7 @@ _FRAME = """
     .type Reset_Handler, %function
 Reset_Handler:
 {program}
+    .globl done
     .type done, %function
 done:
     b done
@@ -66,7 +67,8 @@ def assemble(program: str, target: Target, folder: Path) -> Image:
     (folder / "program.s").write_text(text, encoding="utf-8")
     compiler = find_target_compiler()
     flags = [flag for flag in target_flags(compiler, target.core) if not flag.startswith("-W")]
-    link = ["-nostdlib", "-Wl,-e,Reset_Handler", f"-Wl,-T,{folder / 'script.ld'}"]
+    # without -g zig strips the symbols
+    link = ["-g", "-nostdlib", "-Wl,-e,Reset_Handler", f"-Wl,-T,{folder / 'script.ld'}"]
     elf = folder / "program.elf"
     run_compiler(compiler, [*flags, *link, str(folder / "program.s"), "-o", str(elf)]).check()
     return load_image(elf)

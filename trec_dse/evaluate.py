@@ -8,7 +8,6 @@ first: a candidate that cannot fit is rejected before any training.
 
 import contextlib
 import fcntl
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -142,13 +141,8 @@ def cost_of(graph: QuantizedGraph, target: Target) -> Cost:
 
 def load_dataset(candidate: Candidate, data_dir: Path | None) -> Dataset:
     """The candidate's data, its validation split cut to what the recipe asks for."""
-    dataset, n = _load(candidate.dataset, data_dir), candidate.recipe.n_validation
+    dataset, n = datasets.load(candidate.dataset, data_dir), candidate.recipe.n_validation
     return replace(dataset, validation=dataset.validation.stratified(n)) if n else dataset
-
-
-@functools.lru_cache(maxsize=2)
-def _load(name: str, data_dir: Path | None) -> Dataset:
-    return datasets.load(name, data_dir)
 
 
 def calibration_images(dataset: Dataset, n: int) -> Tensor:

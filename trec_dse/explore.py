@@ -354,6 +354,7 @@ def _study_settings(
         objectives=settings.objectives,
         seed=settings.seed,
         n_train=settings.n_train,
+        n_trials=settings.n_trials,
         storage=storage.without_password(settings.storage_url),
         versions=storage.library_versions(),
     )

@@ -14,12 +14,14 @@ from trec_dse import codec, datasets
 from trec_dse.codegen import generate, generate_answers, kernel_sources
 from trec_dse.datasets import Dataset
 from trec_dse.device import Executor, Firmware, Int8Array
-from trec_dse.errors import InputError
-from trec_dse.evaluate import UNUSED_BUILD_ID, host_network, int8_images
-from trec_dse.firmware import write_export
+from trec_dse.errors import InputError, StudyError
+from trec_dse.evaluate import UNUSED_BUILD_ID, host_network, int8_images, network_folder
+from trec_dse.executors import twin
+from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import QuantizedGraph
 from trec_dse.memory import plan_memory
-from trec_dse.results import Evaluation, Measurement
+from trec_dse.results import Evaluation, Measurement, MeasureRequest
+from trec_dse.storage import evaluation_path, read_evaluation
 from trec_dse.store import load_graph, save_graph
 from trec_dse.target import Target
 from trec_dse.validate import ValidationRun, validate
@@ -135,6 +137,37 @@ def accuracy_on_test(graph: QuantizedGraph, dataset: Dataset) -> float:
     with host_network(graph) as network:
         outputs = network.run(int8_images(graph, dataset, dataset.test)).outputs
     return float((outputs.argmax(axis=1) == dataset.test.labels).mean())
+
+
+def measure_json(text: str, progress: Callable[[str], None]) -> str:
+    """`measure` for a worker process: JSON of a `MeasureRequest` in, JSON of an `Evaluation` out."""
+    request = codec.from_json(text, MeasureRequest, "measure request", StudyError)
+    return codec.to_json(measure(request, progress))
+
+
+def measure(request: MeasureRequest, progress: Callable[[str], None]) -> Evaluation:
+    """Build a trained candidate's firmware, run it on the board's twin, and add what it showed to its evaluation."""
+    root = Path(request.folder)
+    evaluation = read_evaluation(root, request.key)
+    if evaluation is None:
+        raise StudyError(f"{root}: candidate {request.key} was never evaluated")
+    data_dir = None if request.data_dir is None else Path(request.data_dir)
+    dataset = datasets.load(evaluation.candidate.dataset, data_dir)
+    graph = load_graph(network_folder(evaluation_path(root, request.key).parent, evaluation.key))
+    folder = root / "firmware" / f"trial_{request.trial}"
+    progress("building the firmware")
+    manifest = export(evaluation, graph, request.target, dataset, folder, request.trial)
+    firmware = build_firmware(folder, request.target)
+    with twin.open(firmware.elf, request.target, build_id=manifest.build_id) as executor:
+        run, n_wrong = run_on_device(
+            executor,
+            folder,
+            data_dir=data_dir,
+            n_images=request.n_images,
+            on_image=lambda n: progress(f"image {n}/{request.n_images} on the twin"),
+        )
+    measured = measurement(run, n_wrong, firmware, request.target.clock_hz)
+    return with_test_accuracy(replace(evaluation, measured=measured), graph, dataset)
 
 
 def with_test_accuracy(evaluation: Evaluation, graph: QuantizedGraph, dataset: Dataset) -> Evaluation:

@@ -65,7 +65,7 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     """
     folded = copy.deepcopy(model).eval()
     modules = dict(folded.named_modules())
-    for node in fx.Tracer().trace(folded).nodes:
+    for node in _trace(folded).nodes:
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
         if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             continue
@@ -84,6 +84,20 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
         _replace(folded, str(source.target), fused)
         _replace(folded, str(node.target), nn.Identity())
     return folded
+
+
+class _WholeLayers(fx.Tracer):
+    """Takes every module without children as one step, our own layers too."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return next(m.children(), None) is None
+
+
+def _trace(model: nn.Module) -> fx.Graph:
+    try:
+        return _WholeLayers().trace(model)
+    except fx.proxy.TraceError as problem:
+        raise UnsupportedError(f"the network's forward pass depends on its data: {problem}") from problem
 
 
 def _layers_in_order(model: nn.Module, images: torch.Tensor) -> dict[str, nn.Module]:

@@ -160,8 +160,6 @@ class Evaluation:
         return all(value <= 0 for value in self.violations.values())
 
 
-
-
 @dataclass(frozen=True)
 class EvaluateRequest:
     """What a worker is asked, as JSON. `folder`: where the candidate's files go; `data_dir`: None for the cache."""
@@ -170,6 +168,18 @@ class EvaluateRequest:
     target: Target
     data_dir: str | None
     folder: str
+
+
+@dataclass(frozen=True)
+class MeasureRequest:
+    """What a worker is asked, as JSON. `folder`: the study's; `key`: of the candidate; `trial`: its number."""
+
+    folder: str
+    key: str
+    trial: int
+    target: Target
+    data_dir: str | None
+    n_images: int
 
 
 TrialState = Literal["complete", "infeasible", "failed", "running"]
@@ -188,7 +198,11 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as the report, `status` and `pick` read it. `space` is the search-space file as it was given."""
+    """A study as the report, `status` and `pick` read it. `space` is the search-space file as it was given.
+
+    Attributes:
+        objectives: names of what the search trades off, in the order of the sampler's values.
+    """
 
     name: str
     space: str
@@ -196,3 +210,4 @@ class StudyRecord:
     seed: int
     versions: Mapping[str, str]
     trials: tuple[TrialRecord, ...]
+    objectives: tuple[str, ...] = ("error", "sram", "flash", "latency")

@@ -15,12 +15,16 @@ from importlib.abc import SourceLoader
 from pathlib import Path
 from types import ModuleType
 
+import optuna
 from optuna.exceptions import OptunaError
+from optuna.samplers import RandomSampler
 from optuna.trial import BaseTrial
 
 from trec_dse import codec, plugins
 from trec_dse.candidate import Candidate
 from trec_dse.errors import SearchSpaceError, TrecDseError
+
+_TRIES_PER_CANDIDATE = 20
 
 # What the code of a user may raise: the roots of Python's own error tree, Optuna's and ours. Not `Exception`,
 # so that an interrupt or an exit stays what it is.
@@ -124,6 +128,22 @@ def sample(space: SearchSpace, trial: BaseTrial) -> Candidate:
     except (TypeError, ValueError, AttributeError) as problem:
         raise SearchSpaceError(f"{where}: {problem}") from problem
     return codec.from_json(text, Candidate, where, SearchSpaceError)
+
+
+def sample_at_random(space: SearchSpace, n: int, seed: int = 0) -> list[Candidate]:
+    """`n` different candidates drawn at random; fewer where the space holds no more.
+
+    Raises SearchSpaceError as `sample` does.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=RandomSampler(seed=seed))
+    found: dict[str, Candidate] = {}
+    for _ in range(_TRIES_PER_CANDIDATE * n):
+        if len(found) == n:
+            break
+        candidate = sample(space, study.ask())
+        found[candidate.key] = candidate
+    return list(found.values())
 
 
 def _run(path: Path, source: bytes) -> ModuleType:

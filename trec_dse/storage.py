@@ -59,6 +59,7 @@ class StudySettings:
         name: the study's name in its storage, which outlives a renamed folder.
         space: the search space as it was given; space_sha256: hash of the file that was run.
         n_train: training images of every candidate; None leaves it to the search space.
+        n_trials: how many the study was last asked to hold; alone of all this it may change.
         storage: database that holds the trials, without its password; None: the journal in the folder.
     """
 
@@ -70,6 +71,7 @@ class StudySettings:
     objectives: tuple[str, ...]
     seed: int
     n_train: int | None
+    n_trials: int
     storage: str | None
     versions: Mapping[str, str]
 
@@ -122,6 +124,7 @@ def require_same(folder: Path, now: StudySettings, *, force: bool = False) -> St
     """
     before = read_settings(folder)
     now = replace(now, name=before.name, versions=before.versions, space=before.space)
+    before = replace(before, n_trials=now.n_trials)
     changed = [field.name for field in fields(now) if getattr(now, field.name) != getattr(before, field.name)]
     if "space_sha256" in changed and not force:
         raise StudyError(
@@ -230,7 +233,9 @@ def load_study(folder: Path, storage_url: str | None = None) -> StudyRecord:
             raise StudyError(f"the storage of {folder} cannot be read: {problem}") from problem
     retries = {trial.user_attrs[RETRY_OF]: trial.number for trial in trials if RETRY_OF in trial.user_attrs}
     records = tuple(_record(folder, trial, retries) for trial in trials if trial.state != TrialState.WAITING)
-    return StudyRecord(settings.name, settings.space, settings.target, settings.seed, settings.versions, records)
+    return StudyRecord(
+        settings.name, settings.space, settings.target, settings.seed, settings.versions, records, settings.objectives
+    )
 
 
 def _record(folder: Path, trial: FrozenTrial, retries: Mapping[int, int]) -> TrialRecord:

@@ -52,7 +52,7 @@ def train(  # noqa: PLR0913 - the seven are one sentence: who learns what, how, 
     labels = torch.from_numpy(subset.labels.copy()).to(device)
     shuffle = torch.Generator().manual_seed(recipe.seed)
     result = math.nan
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[] if device == "cpu" else None):
         torch.manual_seed(recipe.seed)  # dropout
         for epoch in range(epochs):
             for module in model.modules():

@@ -7,12 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from trec_dse import plugins
+from trec_dse.datasets import _types
 from trec_dse.datasets._files import fetch_missing
 from trec_dse.datasets._types import Dataset, Split
 from trec_dse.errors import DatasetError
 from trec_dse.resources import cache_folder
 
-__all__ = ["Dataset", "Split", "load"]
+__all__ = ["Dataset", "Split", "load", "placeholder"]
 
 
 @lru_cache(maxsize=2)
@@ -32,3 +33,15 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     dataset = module.load(folder / name if (folder / name).is_dir() else folder)
     assert isinstance(dataset, Dataset)
     return dataset
+
+
+@lru_cache(maxsize=2)
+def placeholder(name: str) -> Dataset:
+    """Made-up images in the shape of the data set `name`: its real ones are not needed to price a network."""
+    module = plugins.load("datasets", name, DatasetError)
+    return _types.placeholder(name, module.INPUT_SHAPE, module.N_CLASSES)
+
+
+def cached_folder(name: str) -> Path:
+    """Where a downloaded data set lies, or would."""
+    return cache_folder() / "data" / name

@@ -13,6 +13,7 @@ from trec_dse.datasets._pickles import read_batch
 from trec_dse.datasets._types import Dataset, Split, hold_out
 from trec_dse.errors import DatasetError
 
+INPUT_SHAPE, N_CLASSES = (32, 32, 3), 10
 FOLDER = "cifar-10-batches-py"
 ARCHIVES = ("cifar-10-python.tar.gz", f"{FOLDER}.tar.xz", f"{FOLDER}.tar.gz", "cifar-10-python.tar.xz")
 FILES = (

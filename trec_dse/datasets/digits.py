@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 from trec_dse.datasets._files import PublishedFile
 from trec_dse.datasets._types import Dataset, Split, stratified_order
 
+INPUT_SHAPE, N_CLASSES = (8, 8, 1), 10
 FILES: tuple[PublishedFile, ...] = ()
 
 

@@ -10,6 +10,7 @@ from trec_dse.datasets._idx import read_idx
 from trec_dse.datasets._types import Dataset, Split, hold_out
 from trec_dse.errors import DatasetError
 
+INPUT_SHAPE, N_CLASSES = (28, 28, 1), 10
 _MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"
 
 

@@ -49,9 +49,12 @@ class SerialExecutor:
 
     Attributes:
         name: the port. hello: the banner that the firmware gave when the port was opened.
+        n_tries: how often a request is sent; hello_timeout_s: how long the banner may take.
     """
 
     hello: Hello
+    n_tries = N_TRIES
+    hello_timeout_s = HELLO_TIMEOUT_S
 
     def __init__(self, line: serial.Serial, name: str, timeout_s: float) -> None:
         self.name = name
@@ -63,7 +66,7 @@ class SerialExecutor:
     def introduce(self, build_id: str | None) -> None:
         """Ask for the banner and keep it. Raises `WrongFirmwareError` if its build id is not `build_id`."""
         self._drain()
-        self.hello = parse_hello(self._ask(Command.HELLO, b"", min(HELLO_TIMEOUT_S, self._timeout_s)))
+        self.hello = parse_hello(self._ask(Command.HELLO, b"", min(self.hello_timeout_s, self._timeout_s)))
         if build_id is not None and self.hello.build_id != build_id:
             raise WrongFirmwareError(
                 f"{self.name} runs firmware {self.hello.build_id}, asked for {build_id}; flash the export folder first"
@@ -106,7 +109,7 @@ class SerialExecutor:
     def _ask(self, command: Command, payload: bytes, timeout_s: float) -> bytes:
         """The payload of the answer to a request, repeated with a new sequence number while none comes."""
         problem: DeviceError = NoAnswerError("unreachable")
-        for _ in range(N_TRIES):
+        for _ in range(self.n_tries):
             self._sequence = (self._sequence + 1) % UNKNOWN_SEQUENCE
             request = Frame(command, self._sequence, payload)
             try:
@@ -118,7 +121,7 @@ class SerialExecutor:
         raise self._final(command, problem, timeout_s) from problem
 
     def _final(self, command: Command, problem: DeviceError, timeout_s: float) -> DeviceError:
-        asked = f"{self.name}: {command.name.lower()} request, sent {N_TRIES} times"
+        asked = f"{self.name}: {command.name.lower()} request, sent {self.n_tries} times"
         if isinstance(problem, NoAnswerError):
             return NoAnswerError(
                 f"{asked}, was not answered within {timeout_s:g} s; check that the board has power, that the firmware"

@@ -1,24 +1,34 @@
 """Run a network on the board's twin: a process of its own behind a pseudo-terminal, spoken to as a board is."""
 
 import importlib.util
+import select
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from trec_dse import codec
-from trec_dse.device import Inference, Int8Array
 from trec_dse.errors import DeviceError, NoAnswerError, ToolchainError
 from trec_dse.executors import serial
+from trec_dse.protocol import Command
 from trec_dse.target import Target
 
 # Modelled seconds take longer in software, the more so on a busy machine.
 DEFAULT_TIMEOUT_S = 300.0
+# Boards start within milliseconds; this is for a busy machine that compiles the twin's hooks first.
+START_S = 120.0
 _END_S = 5.0
 
 
 class TwinExecutor(serial.SerialExecutor):
-    """A `SerialExecutor` that owns the process at the other end and ends it on `close`."""
+    """A `SerialExecutor` that owns the process at the other end and ends it on `close`.
+
+    Its line loses nothing, so what is not answered in time would not be answered the next time either.
+    """
+
+    n_tries = 1
+    hello_timeout_s = DEFAULT_TIMEOUT_S
 
     def __init__(self, process: "_Process", timeout_s: float) -> None:
         super().__init__(serial.open_line(process.port, serial.DEFAULT_BAUD, timeout_s), "twin", timeout_s)
@@ -29,10 +39,10 @@ class TwinExecutor(serial.SerialExecutor):
         """The twin's process."""
         return self._process.id
 
-    def infer(self, image: Int8Array) -> Inference:
-        """One inference; a firmware that faults is reported with the twin's own message."""
+    def _ask(self, command: Command, payload: bytes, timeout_s: float) -> bytes:
+        """As for a board; a firmware that faulted is reported with the twin's own message."""
         try:
-            return super().infer(image)
+            return super()._ask(command, payload, timeout_s)
         except DeviceError as problem:
             message = self._process.last_words()
             if message:
@@ -55,14 +65,22 @@ class _Process:
             description.write_text(codec.to_json(target), encoding="utf-8")
             command = [sys.executable, "-m", "trec_dse.twin", str(elf), "--target", str(description)]
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+            # A session of its own: an interrupt at the terminal is for us, the pipe tells the twin when to end.
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+            )
             self.id = self._process.pid
-            assert self._process.stdout is not None
-            self.port = self._process.stdout.readline().strip()
+            self.port = self._first_line()
         if not self.port:
-            message = self.last_words() or "it ended without a message"
+            message = self.last_words() or f"it did not ask for a request within {START_S:g} s"
             self.end()
             raise DeviceError(f"{elf} did not start on the twin of {target.name}: {message}")
+
+    def _first_line(self) -> str:
+        """The port, once the firmware waits for its first request; "" if it never does."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        return stdout.readline().strip() if select.select([stdout], [], [], START_S)[0] else ""
 
     def last_words(self) -> str:
         """What the twin said when it ended, "" while it runs."""
@@ -96,14 +114,11 @@ def open(
     """
     if importlib.util.find_spec("unicorn") is None or importlib.util.find_spec("capstone") is None:
         raise ToolchainError("the twin needs unicorn and capstone; run: pip install 'trec_dse[twin]'")
-    process = _Process(elf, target)
-    executor = TwinExecutor(process, timeout_s)
-    try:
+    with ExitStack() as on_failure:
+        process = _Process(elf, target)
+        on_failure.callback(process.end)
+        executor = TwinExecutor(process, timeout_s)
+        on_failure.callback(executor.close)
         executor.introduce(build_id)
-    except DeviceError as problem:
-        message = process.last_words()
-        executor.close()
-        if message:
-            raise NoAnswerError(f"twin: {message}") from problem
-        raise
+        on_failure.pop_all()
     return executor

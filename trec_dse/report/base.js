@@ -1,14 +1,21 @@
 /* Data, number formats and small helpers; everything else builds on this file. */
 
 /* A list of like objects is stored as a table: its keys once, then a row of values per object. */
-function untabulated(key, content) {
-  const table = content && content["%table"];
-  if (!Array.isArray(table)) return content;
-  const [keys, ...rows] = table;
-  return rows.map((row) => Object.fromEntries(keys.map((name, i) => [name, row[i]])));
+function untabulated(data) {
+  if (data === null || typeof data !== "object") return data;
+  if (Array.isArray(data)) return data.map(untabulated);
+  const table = data["%table"];
+  if (!Array.isArray(table)) return fromPairs(Object.keys(data), Object.values(data));
+  return table.slice(1).map((row) => fromPairs(table[0], row));
 }
 
-const DATA = JSON.parse(document.getElementById("data").textContent, untabulated);
+function fromPairs(keys, values) {
+  const object = {};
+  keys.forEach((key, i) => (object[key] = untabulated(values[i])));
+  return object;
+}
+
+const DATA = untabulated(JSON.parse(document.getElementById("data").textContent));
 const AXIS = Object.fromEntries(
   DATA.axes.map((axis, i) => [axis.name, { ...axis, i, title: `${axis.label} (${axis.unit})` }]),
 );
@@ -51,7 +58,10 @@ function format(number) {
 }
 
 const whole = (number) => (isKnown(number) ? Math.round(number).toLocaleString("en") : "–");
-const kib = (bytes) => (isKnown(bytes) ? `${format(bytes / KIB)} KiB` : "–");
+const kib = (bytes) => {
+  if (!isKnown(bytes)) return "–";
+  return bytes > 0 && bytes < 1000 ? `${bytes} B` : `${format(bytes / KIB)} KiB`;
+};
 const plain = (number) => Number(number.toFixed(2)).toLocaleString("en");
 const percent = (share, digits = 1) => (isKnown(share) ? `${(100 * share).toFixed(digits)} %` : "–");
 

@@ -13,7 +13,9 @@ function drawCard() {
     return;
   }
   byId("said").textContent = `Trial ${trial.number}: ${pointValues(trial).join(", ")}`;
-  card.replaceChildren(cardHead(trial), tags(trial), ...(trial.detail ? cardBody(trial) : [parameters(trial)]));
+  const why = trial.message ? [el("p", { class: "warn small" }, trial.message)] : [];
+  const body = trial.detail ? cardBody(trial) : [parameters(trial)];
+  card.replaceChildren(cardHead(trial), tags(trial), ...why, ...body);
   detail.hidden = !trial.detail;
   if (trial.detail) {
     detail.replaceChildren(
@@ -103,62 +105,48 @@ function cardBody(trial) {
 }
 
 function comparison(trial) {
-  const { detail } = trial;
-  const measured = detail.measured;
-  const row = (label, estimate, seen, text) => {
-    const apart = isKnown(estimate) && isKnown(seen) && seen ? estimate / seen - 1 : null;
-    const shift =
-      apart === null ? "" : `${Math.abs(apart) < 0.0005 ? "" : apart > 0 ? "+" : "−"}${percent(Math.abs(apart))}`;
-    return el(
-      "tr",
-      {},
-      el("th", { scope: "row" }, label),
-      el("td", {}, text(estimate)),
-      el("td", {}, text(seen)),
-      el("td", { class: Math.abs(apart) > 0.05 ? "warn" : "quiet" }, shift),
-    );
-  };
+  const { memory, measured } = trial.detail;
   const ms = (number) => (isKnown(number) ? `${format(number)} ms` : "–");
+  const seen = measured || {};
   const rows = [
-    row("SRAM", value(trial, "sram") * KIB, measured && measured.sram_bytes, kib),
-    row("Flash", value(trial, "flash") * KIB, measured && measured.flash_bytes, kib),
-    row("Arena", detail.memory.arena, measured && measured.arena_bytes, kib),
-    row("Stack", detail.memory.stack, measured && measured.stack_bytes, kib),
-    row("Latency", value(trial, "latency"), reading(trial, "latency"), ms),
-    row("Worst latency", value(trial, "worst_latency"), reading(trial, "worst_latency"), ms),
+    comparisonRow("SRAM", value(trial, "sram") * KIB, seen.sram_bytes, kib),
+    comparisonRow("Flash", value(trial, "flash") * KIB, seen.flash_bytes, kib),
+    comparisonRow("Arena", memory.arena, seen.arena_bytes, kib),
+    comparisonRow("Stack", memory.stack, seen.stack_bytes, kib),
+    comparisonRow("Latency", value(trial, "latency"), reading(trial, "latency"), ms),
+    comparisonRow("Worst latency", value(trial, "worst_latency"), reading(trial, "worst_latency"), ms),
   ];
   /* a reserve and a bound are no predictions: how far the measurement stays below them is no error */
   for (const i of [3, 5]) rows[i].lastChild.textContent = "";
-  const accuracies = [
-    ["float", detail.float_accuracy],
-    ["int8", detail.int8_accuracy],
-    ["test", detail.test_accuracy],
-  ];
-  const known = accuracies.filter(([, share]) => isKnown(share)).map(([name, share]) => `${name} ${percent(share, 2)}`);
-  if (measured)
-    known.push(`${measured.executor} ${percent(measured.accuracy, 2)} of ${whole(measured.n_images)} images`);
+  const heads = ["estimated", "measured", "apart"].map((head) => el("th", { scope: "col" }, head));
   return el(
     "div",
     {},
-    el(
-      "table",
-      { class: "numbers" },
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          el("td", {}),
-          el("th", { scope: "col" }, "estimated"),
-          el("th", { scope: "col" }, "measured"),
-          el("th", { scope: "col" }, "apart"),
-        ),
-      ),
-      el("tbody", {}, rows),
-    ),
-    known.length ? el("p", { class: "quiet small" }, `Accuracy: ${known.join(", ")}`) : null,
+    el("table", { class: "numbers" }, el("thead", {}, el("tr", {}, el("td", {}), heads)), el("tbody", {}, rows)),
+    accuracyLine(trial.detail),
   );
+}
+
+function comparisonRow(label, estimate, seen, text) {
+  const apart = isKnown(estimate) && seen ? estimate / seen - 1 : 0;
+  const sign = Math.abs(apart) < 0.0005 ? "" : apart > 0 ? "+" : "−";
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, label),
+    el("td", {}, text(estimate)),
+    el("td", {}, text(seen)),
+    el("td", { class: Math.abs(apart) > 0.05 ? "warn" : "quiet" }, seen ? `${sign}${percent(Math.abs(apart))}` : ""),
+  );
+}
+
+function accuracyLine(detail) {
+  const { float_accuracy: float, int8_accuracy: int8, test_accuracy: test, measured } = detail;
+  const known = Object.entries({ float, int8, test }).filter(([, share]) => isKnown(share));
+  const parts = known.map(([name, share]) => `${name} ${percent(share, 2)}`);
+  if (measured)
+    parts.push(`${measured.executor} ${percent(measured.accuracy, 2)} of ${whole(measured.n_images)} images`);
+  return parts.length ? el("p", { class: "quiet small" }, `Accuracy: ${parts.join(", ")}`) : null;
 }
 
 function budget(label, capacity, parts) {
@@ -198,7 +186,6 @@ function parameters(trial) {
     "details",
     { open: entries.length <= 6 },
     el("summary", {}, `Parameters (${entries.length})`),
-    trial.message ? el("p", { class: "warn small" }, trial.message) : null,
     el(
       "dl",
       { class: "pairs" },

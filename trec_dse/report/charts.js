@@ -141,6 +141,8 @@ function limitLabels(colors) {
   const style = (name) => ({
     text: `board: ${plain(AXIS[name].limit)} ${AXIS[name].unit}`,
     font: { size: 12, color: colors.warn },
+    bgcolor: colors.sheet,
+    opacity: 0.9,
     showarrow: false,
   });
   const labels = [];
@@ -290,7 +292,7 @@ function drawAgreement() {
       layout(colors, `estimated (${AXIS[name].unit})`, `measured (${AXIS[name].unit})`, more),
       QUIET,
     );
-    plot.on("plotly_click", (event) => isKnown(event.points[0].customdata) && choose(event.points[0].customdata));
+    plot.on("plotly_click", (event) => isKnown(event.points[0].customdata) && goTo(event.points[0].customdata));
   });
 }
 
@@ -301,6 +303,7 @@ function drawProgress() {
     `Share of the box between the best and the worst ${labels} that is dominated by the trials so far.`;
   if (!numbers.length) {
     byId("progress").replaceChildren(el("p", { class: "empty" }, "No trial fits the board yet."));
+    byId("progress").style.height = "auto";
     return;
   }
   const colors = palette();

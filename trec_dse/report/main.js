@@ -33,17 +33,28 @@ function choose(number) {
   markRow();
 }
 
+/* From further down the page the card is out of sight, so it is also brought into view. */
+function goTo(number) {
+  choose(number);
+  const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  byId("card").scrollIntoView({ block: "nearest", behavior: isCalm ? "auto" : "smooth" });
+}
+
 function redraw() {
   drawCard(); /* its height is the height of the plane */
   drawPlane();
   drawTable();
 }
 
-function drawAll() {
-  redraw();
+function drawOverviews() {
   drawAgreement();
   drawProgress();
   drawParallel();
+}
+
+function drawAll() {
+  redraw();
+  drawOverviews();
 }
 
 function drawHead() {
@@ -149,7 +160,11 @@ drawHead();
 drawProvenance();
 fillAxes();
 drawLegend();
-drawAll();
+redraw();
 wireControls();
 wirePlane();
-document.body.dataset.ready = "true";
+/* what lies below the first screen waits until that has been painted */
+setTimeout(() => {
+  drawOverviews();
+  document.body.dataset.ready = "true";
+});

@@ -14,7 +14,7 @@ from trec_dse.report.payload import build_payload, to_plain
 from trec_dse.results import StudyRecord
 
 _FOLDER = Path(__file__).resolve().parent
-_SCRIPTS = ("base.js", "charts.js", "card.js", "detail.js", "trials.js", "main.js")
+_SCRIPTS = ("base.js", "charts.js", "card.js", "detail.js", "arena.js", "trials.js", "main.js")
 _STYLES = ("card.css", "page.css")
 
 

@@ -73,10 +73,15 @@ function tableRow(trial) {
     const text = column.show ? format(content) : isKnown(content) ? String(content) : "–";
     return el("td", { class: column.text ? "text" : null }, text);
   });
+  const openCard = (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; /* the reader wants the link in another tab */
+    event.preventDefault();
+    goTo(trial.number);
+  };
   const link = el("a", { href: `#trial=${trial.number}` }, String(trial.number));
   return el(
     "tr",
-    { "data-trial": trial.number, class: trial.fits ? null : "off", onclick: () => choose(trial.number) },
+    { "data-trial": trial.number, class: trial.fits ? null : "off", onclick: openCard },
     el("th", { scope: "row" }, link),
     cells,
   );

@@ -50,11 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     # The emulator keeps Python's own handlers from running; the plain ones end the process at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_standard_input, daemon=True).start()
     try:
         target = _load_target(given.target)
         line: Line = PtyLine() if given.tcp is None else TcpLine(given.tcp)
-        Machine(load_image(given.elf), target, _AnnouncedLine(line)).run()
+        machine = Machine(load_image(given.elf), target, _AnnouncedLine(line))
+        threading.Thread(target=_end_with_standard_input, daemon=True).start()
+        machine.run()
     except TrecDseError as problem:
         sys.stderr.write(f"{problem}\n")
         return 1

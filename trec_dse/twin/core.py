@@ -16,12 +16,15 @@ _UNLOCK_KEY = 0xC5AC_CE55
 
 
 class Dwt(Registers):
-    """The cycle counter; it answers modelled core cycles. On an M7 it must be unlocked first, as on the chip."""
+    """The cycle counter; it answers modelled core cycles, which advance block by block.
+
+    On an M7 it must be unlocked first, as on the chip.
+    """
 
     CTRL, CYCCNT, LAR, LSR = 0x000, 0x004, 0xFB0, 0xFB4
 
     def __init__(self, target: Target, cycles: Callable[[], int], is_traced: Callable[[], bool]) -> None:
-        super().__init__("DWT", 0xE000_1000, 0x1000, {self.CTRL: 0x4000_0000})
+        super().__init__("DWT", 0xE000_1000, size=0x1000, at_reset={self.CTRL: 0x4000_0000})
         self._has_lock = target.core == "cortex-m7"
         self._cycles = cycles
         self._is_traced = is_traced
@@ -74,7 +77,7 @@ class SystemControl(Registers):
             self.CTR: 0x8303_C003,
             self.CCSIDR: _CCSIDR_DATA,
         }
-        super().__init__("SCS", 0xE000_E000, 0x1000, at_reset)
+        super().__init__("SCS", 0xE000_E000, size=0x1000, at_reset=at_reset)
         self._cycles = cycles
         self._on_reset = on_reset
         self._ticks_since = 0

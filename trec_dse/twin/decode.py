@@ -46,7 +46,8 @@ class Instruction:
     Attributes:
         reads, writes: registers, as capstone numbers them. addresses: those of `reads` that form an address.
         accumulator: the register that a MAC adds to, or None.
-        n_transferred: registers that a load or store moves.
+        n_transferred: registers that a load or store moves, and memory accesses that it makes.
+        needs_alignment: faults at an address that is no multiple of 4, where a plain load would not.
         has_index: whether the address is a sum of two registers.
     """
 
@@ -60,6 +61,8 @@ class Instruction:
     accumulator: int | None
     n_transferred: int
     has_index: bool
+    needs_alignment: bool
+    is_conditional: bool
     exit: Exit | None
 
 
@@ -118,6 +121,8 @@ def _instruction(item: capstone.CsInsn) -> Instruction:
         accumulator=item.operands[3].reg if accumulates and "l" not in name[4:5] else None,
         n_transferred=_n_transferred(name, kind, item),
         has_index=any(place.index for place in memory),
+        needs_alignment=kind in (Kind.LOAD_MANY, Kind.STORE_MANY) or name.startswith(("v", "ldrex", "strex")),
+        is_conditional=item.cc != CONDITION_ALWAYS,
         exit=_exit(name, item, writes),
     )
 
@@ -132,7 +137,7 @@ def _kind(name: str, item: capstone.CsInsn) -> Kind:
 
 
 def _n_transferred(name: str, kind: Kind, item: capstone.CsInsn) -> int:
-    if kind in (Kind.LOAD, Kind.STORE):
+    if kind in (Kind.LOAD, Kind.STORE) or name in ("tbb", "tbh"):
         return 1
     if name in ("ldrd", "strd"):
         return 2

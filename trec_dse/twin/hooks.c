@@ -9,6 +9,7 @@ enum { EXIT_DIRECT = 0, EXIT_CONDITIONAL = 1, EXIT_INDIRECT = 2, EXIT_RETURN = 3
 enum { MAX_DATA_RANGES = 4, STRONGLY_TAKEN = 3, WEAKLY_TAKEN = 2 };
 
 typedef struct {
+    uint64_t aligned; /* bit k: the k-th memory access must be aligned to a word */
     uint32_t end; /* address behind the block; 0: never entered */
     uint32_t cycles;
     uint32_t n_instructions;
@@ -37,6 +38,7 @@ typedef struct {
     block *blocks; /* (code_size / 2): one per address at which a block may begin */
     block *previous;
     void (*learn)(uint32_t address, uint32_t size); /* fills the entry of a block seen for the first time */
+    void (*refuse)(uint32_t address);               /* told of an access on which the core would fault */
     uint32_t code_origin;
     uint32_t code_size;
     uint32_t taken;
@@ -44,6 +46,7 @@ typedef struct {
     uint32_t misaligned;
     uint32_t mispredicted;
     uint32_t unaligned;
+    uint32_t n_accesses; /* since the block began */
     uint32_t n_data_ranges;
     uint32_t data_first[MAX_DATA_RANGES];
     uint32_t data_behind[MAX_DATA_RANGES];
@@ -126,6 +129,7 @@ void twin_on_block(void *engine, uint64_t address64, uint32_t size, state *s)
     s->cycles += cycles;
     s->n_instructions += now->n_instructions;
     s->previous = now;
+    s->n_accesses = 0;
 }
 
 void twin_on_access(void *engine, int kind, uint64_t address64, int size, int64_t value, state *s);
@@ -135,7 +139,11 @@ void twin_on_access(void *engine, int kind, uint64_t address64, int size, int64_
     (void)value;
     enum { UC_MEM_WRITE = 17 };
     const uint32_t address = (uint32_t)address64;
-    if (address & (uint32_t)(size - 1)) {
+    const uint32_t index = s->n_accesses++;
+    if (address & (size < 4 ? (uint32_t)size - 1U : 3U)) {
+        if (s->previous && index < 64 && (s->previous->aligned >> index & 1U)) {
+            s->refuse(address);
+        }
         s->cycles += s->unaligned;
         s->n_unaligned++;
     }

@@ -16,6 +16,7 @@ from trec_dse.twin.engine import Engine, UcError, unicorn
 from trec_dse.twin.timing import Block, Cache, CoreTiming
 
 Learn = Callable[[int, int], Block]
+Refuse = Callable[[int], None]
 MAX_DATA_RANGES = 4
 STRONGLY_TAKEN = 3
 WEAKLY_TAKEN = 2
@@ -34,6 +35,11 @@ class Counter(Protocol):
         """Instructions so far, the block under way included."""
         ...
 
+    @property
+    def latest(self) -> int | None:
+        """Address of the block under way; None in code that is not timed."""
+        ...
+
     def attach(self, engine: Engine) -> None:
         """Start to count what this engine executes."""
         ...
@@ -43,11 +49,12 @@ class Counter(Protocol):
         ...
 
 
-CounterMaker = Callable[[CoreTiming, tuple[int, int], Learn], Counter]
+CounterMaker = Callable[[CoreTiming, tuple[int, int], Learn, Refuse], Counter]
 
 
 class _CBlock(ctypes.Structure):
     _fields_ = (
+        ("aligned", ctypes.c_uint64),
         ("end", ctypes.c_uint32),
         ("cycles", ctypes.c_uint32),
         ("n_instructions", ctypes.c_uint32),
@@ -71,6 +78,7 @@ class _CCache(ctypes.Structure):
 
 
 _LearnPointer = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32)
+_RefusePointer = ctypes.CFUNCTYPE(None, ctypes.c_uint32)
 
 
 class _CState(ctypes.Structure):
@@ -83,6 +91,7 @@ class _CState(ctypes.Structure):
         ("blocks", ctypes.POINTER(_CBlock)),
         ("previous", ctypes.POINTER(_CBlock)),
         ("learn", _LearnPointer),
+        ("refuse", _RefusePointer),
         ("code_origin", ctypes.c_uint32),
         ("code_size", ctypes.c_uint32),
         ("taken", ctypes.c_uint32),
@@ -90,6 +99,7 @@ class _CState(ctypes.Structure):
         ("misaligned", ctypes.c_uint32),
         ("mispredicted", ctypes.c_uint32),
         ("unaligned", ctypes.c_uint32),
+        ("n_accesses", ctypes.c_uint32),
         ("n_data_ranges", ctypes.c_uint32),
         ("data_first", ctypes.c_uint32 * MAX_DATA_RANGES),
         ("data_behind", ctypes.c_uint32 * MAX_DATA_RANGES),
@@ -101,7 +111,7 @@ class _CState(ctypes.Structure):
 class NativeCounter:
     """The rules of hooks.c. `code_range`: (first, behind) addresses of the code that is timed."""
 
-    def __init__(self, timing: CoreTiming, code_range: tuple[int, int], learn: Learn) -> None:
+    def __init__(self, timing: CoreTiming, code_range: tuple[int, int], learn: Learn, refuse: Refuse) -> None:
         self._library = _load_hooks()
         self._learn = learn
         first, behind = code_range
@@ -112,6 +122,7 @@ class NativeCounter:
         self._state = _CState(
             blocks=self._blocks,
             learn=_LearnPointer(self._fill),
+            refuse=_RefusePointer(refuse),
             code_origin=first,
             code_size=behind - first,
             taken=timing.taken,
@@ -135,6 +146,14 @@ class NativeCounter:
     def n_instructions(self) -> int:
         """Instructions so far, the block under way included."""
         return int(self._state.n_instructions)
+
+    @property
+    def latest(self) -> int | None:
+        """Address of the block under way; None in code that is not timed."""
+        if not self._state.previous:
+            return None
+        distance = ctypes.addressof(self._state.previous.contents) - ctypes.addressof(self._blocks)
+        return self._first + distance // ctypes.sizeof(_CBlock) * 2
 
     def attach(self, engine: Engine) -> None:
         """Start to count what this engine executes."""
@@ -166,6 +185,7 @@ class NativeCounter:
         index = (address - self._first) // 2
         self._learned.add(index)
         self._blocks[index] = _CBlock(
+            aligned=block.aligned,
             end=address + size,
             cycles=block.cycles,
             n_instructions=block.n_instructions,
@@ -183,14 +203,20 @@ class NativeCounter:
 class PythonCounter:
     """The rules of hooks.c once more: slow, but it needs no compiler, and it checks the C."""
 
-    def __init__(self, timing: CoreTiming, code_range: tuple[int, int], learn: Learn) -> None:
+    def __init__(self, timing: CoreTiming, code_range: tuple[int, int], learn: Learn, refuse: Refuse) -> None:
         self._timing = timing
         self._code_range = code_range
         self._learn = learn
+        self._refuse = refuse
         self._blocks: dict[int, Block] = {}
         self.cycles = 0
         self.n_instructions = 0
         self.forget_caches()
+
+    @property
+    def latest(self) -> int | None:
+        """Address of the block under way; None in code that is not timed."""
+        return None if self._previous is None else self._previous.address
 
     def attach(self, engine: Engine) -> None:
         """Start to count what this engine executes."""
@@ -200,6 +226,7 @@ class PythonCounter:
     def forget_caches(self) -> None:
         """Start with cold caches and predictors, as after a reset; the counts go on."""
         self._previous: Block | None = None
+        self._n_accesses = 0
         self._predictors: dict[int, int] = {}
         self._last_targets: dict[int, int] = {}
         self._code = _Tags(self._timing.code)
@@ -222,6 +249,7 @@ class PythonCounter:
         self.cycles += cycles
         self.n_instructions += now.n_instructions
         self._previous = now
+        self._n_accesses = 0
 
     def _edge(self, origin: Block, to: Block) -> int:
         taken = origin.address + origin.size != to.address
@@ -246,7 +274,10 @@ class PythonCounter:
         return False
 
     def _on_access(self, engine: Engine, kind: int, address: int, size: int, value: int, _: object) -> None:
-        if address & (size - 1):
+        index, self._n_accesses = self._n_accesses, self._n_accesses + 1
+        if address & (min(size, 4) - 1):
+            if self._previous is not None and self._previous.aligned >> index & 1:
+                self._refuse(address)
             self.cycles += self._timing.unaligned
         if any(first <= address < behind for first, behind in self._timing.data_ranges):
             lost = self._data.look_up(address)
@@ -272,12 +303,12 @@ class _Tags:
         return lost
 
 
-def make_counter(timing: CoreTiming, code_range: tuple[int, int], learn: Learn) -> Counter:
+def make_counter(timing: CoreTiming, code_range: tuple[int, int], learn: Learn, refuse: Refuse) -> Counter:
     """The C hooks, or the Python ones on a machine without any compiler."""
     try:
-        return NativeCounter(timing, code_range, learn)
+        return NativeCounter(timing, code_range, learn, refuse)
     except ToolchainError:
-        return PythonCounter(timing, code_range, learn)
+        return PythonCounter(timing, code_range, learn, refuse)
 
 
 def _unicorn_library() -> str:

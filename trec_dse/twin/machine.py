@@ -2,6 +2,7 @@
 
 from trec_dse.errors import DeviceError
 from trec_dse.target import Target
+from trec_dse.twin.checks import check_serial_port
 from trec_dse.twin.core import make_core
 from trec_dse.twin.engine import Engine, UcError, unicorn
 from trec_dse.twin.hooks import Counter, CounterMaker, make_counter
@@ -43,14 +44,15 @@ class Machine:
         self._is_reset_asked = False
         self._map_memory()
         self._devices = (
-            *make_peripherals(target, line, self._engine.emu_stop),
+            *make_peripherals(target, line, self._check_serial_port, self._engine.emu_stop),
             *make_core(target, self.core_cycles, self._ask_reset),
         )
+        self._by_name = {device.name: device for device in self._devices}
         self._map_devices()
         self._watch()
         flash = target.region(target.flash_region)
         code_end = max((address + len(data) for address, data in image.segments), default=flash.origin)
-        self.counter = make(self._timing, (flash.origin, code_end), self._learn)
+        self.counter = make(self._timing, (flash.origin, code_end), self._learn, self._refuse_unaligned)
         self.counter.attach(self._engine)
         self.reset()
 
@@ -104,12 +106,22 @@ class Machine:
         self._is_reset_asked = True
         self._engine.emu_stop()
 
+    def _stop(self, fault: DeviceError) -> None:
+        """End the run with this fault, unless it only follows from an earlier one."""
+        self._fault = self._fault or fault
+        self._engine.emu_stop()
+
     def _stopped(self, what: str) -> DeviceError:
-        pc = self._pc()
-        return DeviceError(f"the firmware stopped at 0x{pc:08x} in {self._image.name_at(pc)}: {what}")
+        # Within a block the emulator does not keep the program counter up to date.
+        place = self.counter.latest or self._pc()
+        return DeviceError(f"the firmware stopped near 0x{place:08x}, in {self._image.name_at(place)}: {what}")
 
     def _learn(self, address: int, size: int) -> Block:
         return block_at(self.memory(address, size), address, self._timing)
+
+    def _refuse_unaligned(self, address: int) -> None:
+        what = f"access to 0x{address:08x} by an instruction that must be aligned, where the core raises a usage fault"
+        self._stop(self._stopped(what))
 
     def _map_memory(self) -> None:
         for region in self._target.regions:
@@ -136,23 +148,37 @@ class Machine:
 
     def _read(self, engine: Engine, offset: int, size: int, place: tuple[int, list[Registers]]) -> int:
         address = place[0] + offset
-        device = self._device_at(address, place[1], "read of")
-        shift = 8 * (address & 3)
-        return device.read((address & ~3) - device.base) >> shift & ((1 << 8 * size) - 1)
+        try:
+            device = self._device_at(address, place[1], "read of")
+            word = device.read((address & ~3) - device.base)
+        except DeviceError as fault:
+            # The emulator's C code cannot pass an exception on, and it wants a number.
+            self._stop(fault)
+            return 0
+        return word >> 8 * (address & 3) & ((1 << 8 * size) - 1)
 
     def _write(self, engine: Engine, offset: int, size: int, value: int, place: tuple[int, list[Registers]]) -> None:
         address = place[0] + offset
-        device = self._device_at(address, place[1], "write to")
-        word = (address & ~3) - device.base
-        shift, mask = 8 * (address & 3), (1 << 8 * size) - 1
-        rest = device.words.get(word, 0) & ~(mask << shift) if size < 4 else 0
-        device.write(word, rest | (value & mask) << shift)
+        try:
+            device = self._device_at(address, place[1], "write to")
+            word = (address & ~3) - device.base
+            shift, mask = 8 * (address & 3), (1 << 8 * size) - 1
+            rest = device.words.get(word, 0) & ~(mask << shift) if size < 4 else 0
+            device.write(word, rest | (value & mask) << shift)
+        except DeviceError as fault:
+            self._stop(fault)
 
     def _device_at(self, address: int, devices: list[Registers], access: str) -> Registers:
         for device in devices:
             if device.base <= address < device.base + device.size:
+                if device.gate and not self._by_name["RCC"].words.get(device.gate.offset, 0) >> device.gate.bit & 1:
+                    where = f"bit {device.gate.bit} of RCC + 0x{device.gate.offset:02x} comes first"
+                    raise self._stopped(f"{access} 0x{address:08x}, while the clock of {device.name} is off; {where}")
                 return device
         raise self._stopped(f"{access} 0x{address:08x}, where {self._target.name} has nothing that the twin models")
+
+    def _check_serial_port(self) -> None:
+        check_serial_port(self._target, self._by_name)
 
     def _watch(self) -> None:
         self._engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid)
@@ -160,8 +186,8 @@ class Machine:
 
     def _on_invalid(self, engine: Engine, kind: int, address: int, size: int, value: int, _: object) -> bool:
         what = f"{_ACCESS.get(kind, 'access to')} 0x{address:08x} ({size} bytes)"
-        self._fault = self._stopped(f"{what}, where {self._target.name} has no such memory")
+        self._stop(self._stopped(f"{what}, where {self._target.name} has no such memory"))
         return False
 
     def _on_exception(self, engine: Engine, number: int, _: object) -> None:
-        raise self._stopped(_EXCEPTIONS.get(number, f"exception {number}"))
+        self._stop(self._stopped(_EXCEPTIONS.get(number, f"exception {number}")))

@@ -13,16 +13,36 @@ from trec_dse.twin.lines import Line
 
 HSI_HZ = 16_000_000
 HSE_HZ = 8_000_000  # both boards: crystal or the probe's clock output
-BAUD_TOLERANCE = 0.025
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The bit that clocks a peripheral; `offset` of its register in the RCC."""
+
+    offset: int
+    bit: int
 
 
 class Registers:
-    """Words that read back what was written; models override what has a meaning."""
+    """Words that read back what was written; models override what has a meaning.
 
-    def __init__(self, name: str, base: int, size: int, at_reset: Mapping[int, int] | None = None) -> None:
+    Attributes:
+        gate: without this clock a real peripheral ignores every access; None: it always has one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base: int,
+        *,
+        size: int = 0x400,
+        at_reset: Mapping[int, int] | None = None,
+        gate: Gate | None = None,
+    ) -> None:
         self.name = name
         self.base = base
         self.size = size
+        self.gate = gate
         self._at_reset = dict(at_reset or {})
         self.words = dict(self._at_reset)
 
@@ -46,7 +66,7 @@ class Rcc(Registers):
     _ON_BITS = (1 << 0) | (1 << 16) | (1 << 24) | (1 << 26) | (1 << 28)
 
     def __init__(self) -> None:
-        super().__init__("RCC", 0x4002_3800, 0x400, {self.CR: 0x81, self.PLLCFGR: 0x2400_3010})
+        super().__init__("RCC", 0x4002_3800, at_reset={self.CR: 0x81, self.PLLCFGR: 0x2400_3010})
 
     def read(self, offset: int) -> int:
         """The word, with ready and status bits that follow their enable bits."""
@@ -65,9 +85,23 @@ class Rcc(Registers):
         choice = self.words.get(self.CFGR, 0) & 3
         if choice < 2:
             return (HSI_HZ, HSE_HZ)[choice]
+        return self.vco_hz / (2 * (self.words[self.PLLCFGR] >> 16 & 3) + 2)
+
+    @property
+    def uses_pll(self) -> bool:
+        """Whether the PLL drives the core."""
+        return self.words.get(self.CFGR, 0) & 3 == 2
+
+    @property
+    def vco_input_hz(self) -> float:
+        """What the PLL multiplies."""
         pll = self.words[self.PLLCFGR]
-        source = HSE_HZ if pll >> 22 & 1 else HSI_HZ
-        return source / max(1, pll & 0x3F) * (pll >> 6 & 0x1FF) / (2 * (pll >> 16 & 3) + 2)
+        return (HSE_HZ if pll >> 22 & 1 else HSI_HZ) / max(1, pll & 0x3F)
+
+    @property
+    def vco_hz(self) -> float:
+        """What the PLL makes of it."""
+        return self.vco_input_hz * (self.words[self.PLLCFGR] >> 6 & 0x1FF)
 
     @property
     def core_hz(self) -> float:
@@ -88,13 +122,18 @@ class Pwr(Registers):
     _OVERDRIVE, _VOS_READY = (1 << 16) | (1 << 17), 1 << 14
 
     def __init__(self) -> None:
-        super().__init__("PWR", 0x4000_7000, 0x400, {self.CR: 0xC000})
+        super().__init__("PWR", 0x4000_7000, at_reset={self.CR: 0xC000}, gate=Gate(0x40, 28))
 
     def read(self, offset: int) -> int:
         """The word, with ready bits that follow their enable bits."""
         if offset == self.CSR:
             return super().read(offset) | self._VOS_READY | self.words.get(self.CR, 0) & self._OVERDRIVE
         return super().read(offset)
+
+    @property
+    def is_overdriven(self) -> bool:
+        """Whether over-drive is on and switched to."""
+        return self.words.get(self.CR, 0) & self._OVERDRIVE == self._OVERDRIVE
 
 
 @dataclass(frozen=True)
@@ -109,6 +148,15 @@ class UsartLayout:
     enable_bits: int
 
 
+_USART_GATES = {
+    "USART1": Gate(0x44, 4),
+    "USART2": Gate(0x40, 17),
+    "USART3": Gate(0x40, 18),
+    "UART4": Gate(0x40, 19),
+    "UART5": Gate(0x40, 20),
+    "USART6": Gate(0x44, 5),
+}
+_GPIO_LETTERS = "ABCDEFGHIJK"
 F4_USART = UsartLayout(0x00, 0x04, 0x04, 0x08, 0x0C, (1 << 13) | (1 << 2) | (1 << 3))
 F7_USART = UsartLayout(0x1C, 0x24, 0x28, 0x0C, 0x00, (1 << 0) | (1 << 2) | (1 << 3))
 
@@ -134,7 +182,7 @@ class Usart(Registers):
         on_enable: Callable[[], None],
         on_closed: Callable[[], None],
     ) -> None:
-        super().__init__(target.serial.usart, target.serial.base, 0x400)
+        super().__init__(target.serial.usart, target.serial.base, gate=_USART_GATES[target.serial.usart])
         self.layout = layout
         self._line = line
         self._on_enable = on_enable
@@ -192,52 +240,23 @@ class Usart(Registers):
         return self._EMPTY | self._COMPLETE | self._READY_FLAGS | has_byte
 
 
-def make_usart(target: Target, line: Line, rcc: Rcc, flash: Registers, on_closed: Callable[[], None]) -> Usart:
-    """The target's serial port; when the firmware switches it on, all clocks must be what the target says."""
-
-    def check() -> None:
-        _check_clocks(target, rcc, flash, usart)
-
-    layout = F7_USART if target.platform == "stm32f7" else F4_USART
-    usart = Usart(target, layout, line, check, on_closed)
-    return usart
-
-
-def make_peripherals(target: Target, line: Line, on_closed: Callable[[], None]) -> tuple[Registers, ...]:
-    """All peripherals outside the core. Raises `DeviceError` for a family without model."""
+def make_peripherals(
+    target: Target, line: Line, on_enable: Callable[[], None], on_closed: Callable[[], None]
+) -> tuple[Registers, ...]:
+    """All peripherals outside the core. Raises `DeviceError` for a family or a port without model."""
     if target.platform not in ("stm32f4", "stm32f7"):
         raise DeviceError(f"{target.name}: the twin has no model of {target.platform}; it knows stm32f4 and stm32f7")
-    rcc = Rcc()
-    flash = Registers("FLASH", 0x4002_3C00, 0x400)
-    ports = [
-        Registers(f"GPIO{letter}", 0x4002_0000 + 0x400 * index, 0x400) for index, letter in enumerate("ABCDEFGHIJK")
-    ]
-    syscfg = Registers("SYSCFG", 0x4001_3800, 0x400)
-    return (rcc, flash, Pwr(), syscfg, make_usart(target, line, rcc, flash, on_closed), *ports)
+    if target.serial.usart not in _USART_GATES:
+        raise DeviceError(f"{target.name}: no model of {target.serial.usart}; choose from {', '.join(_USART_GATES)}")
+    layout = F7_USART if target.platform == "stm32f7" else F4_USART
+    usart = Usart(target, layout, line, on_enable, on_closed)
+    syscfg = Registers("SYSCFG", 0x4001_3800, gate=Gate(0x44, 14))
+    flash = Registers("FLASH", 0x4002_3C00)
+    return (Rcc(), flash, Pwr(), syscfg, usart, *(_gpio(index) for index in range(len(_GPIO_LETTERS))))
 
 
-def _check_clocks(target: Target, rcc: Rcc, flash: Registers, usart: Usart) -> None:
-    """A wrong clock tree shows on a board as garbage on the line or a wrong latency; here it has a name."""
-    if round(rcc.core_hz) != target.clock_hz:
-        raise DeviceError(
-            f"the firmware runs the core at {rcc.core_hz:.0f} Hz; {target.name} says {target.clock_hz} Hz"
-        )
-    wait_states = flash.words.get(0, 0) & 0xF
-    if wait_states < target.flash.wait_states:
-        raise DeviceError(
-            f"the firmware sets {wait_states} Flash wait states; {target.clock_hz} Hz need {target.flash.wait_states}"
-        )
-    baud = usart.baud(_usart_hz(target, rcc))
-    if abs(baud / target.serial.baud - 1) > BAUD_TOLERANCE:
-        raise DeviceError(f"the firmware sets {usart.name} to {baud:.0f} baud; {target.name} says {target.serial.baud}")
-
-
-def _usart_hz(target: Target, rcc: Rcc) -> float:
-    """Clock in front of the baud divider. F7 can bypass the bus clock (RM0385, 5.3.26 RCC_DCKCFGR2)."""
-    bus = 2 if target.serial.base >= 0x4001_0000 else 1
-    if target.platform == "stm32f7":
-        index = int(target.serial.usart[-1]) - 1
-        choice = rcc.words.get(Rcc.DCKCFGR2, 0) >> (2 * index) & 3
-        if choice:
-            return (0.0, rcc.system_hz, HSI_HZ, 32_768.0)[choice]
-    return rcc.bus_hz(bus)
+def _gpio(index: int) -> Registers:
+    """A port; after a reset the debug pins of A and B are already in use (MODER, OSPEEDR, PUPDR)."""
+    at_reset = {0: (0xA800_0000, 0x0C00_0000, 0x6400_0000), 1: (0x280, 0xC0, 0x100)}.get(index, (0, 0, 0))
+    words = dict(zip((0x00, 0x08, 0x0C), at_reset, strict=True))
+    return Registers(f"GPIO{_GPIO_LETTERS[index]}", 0x4002_0000 + 0x400 * index, at_reset=words, gate=Gate(0x30, index))

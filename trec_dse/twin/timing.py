@@ -47,7 +47,10 @@ class CoreTiming:
 
 @dataclass(frozen=True)
 class Block:
-    """Straight code from one entry to the next exit; `cycles` of one pass without what its edges cost."""
+    """Straight code from one entry to the next exit; `cycles` of one pass without what its edges cost.
+
+    `aligned`: bit k is set if the block's k-th memory access must be aligned to a word.
+    """
 
     address: int
     size: int
@@ -55,6 +58,7 @@ class Block:
     cycles: int
     exit: Exit
     starts_misaligned: bool
+    aligned: int
 
 
 # Cortex-M4: the manual's rules give 0.927 of twelve published run times on average; 1078/1000 centres them.
@@ -122,4 +126,18 @@ def block_at(code: bytes, address: int, timing: CoreTiming) -> Block:
         cycles=timing.block_cycles(instructions),
         exit=Exit.DIRECT if last is None else last,
         starts_misaligned=bool(instructions) and instructions[0].size == 4 and address % 4 == 2,
+        aligned=_aligned_accesses(instructions),
     )
+
+
+def _aligned_accesses(instructions: Sequence[Instruction]) -> int:
+    """Which of the first 64 memory accesses must be aligned; those behind one that may not happen are left out."""
+    bits = index = 0
+    for instruction in instructions:
+        n = instruction.n_transferred
+        if n and (instruction.is_conditional or instruction.name.startswith("strex")):
+            break
+        if instruction.needs_alignment:
+            bits |= ((1 << n) - 1) << index
+        index += n
+    return bits & (2**64 - 1)

@@ -1,0 +1,162 @@
+"""Fit the cycle model of the boards on their twins: prints (or with --write stores) the [timing] table of every target.
+
+Layers of random candidates and random small layers each run alone on the twin. Cycles are linear in the work
+that the operators report, with non-negative costs; the fit minimises the relative error.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from common import Figure, random_candidates, show
+from scipy.optimize import nnls
+
+from trec_dse import datasets, plugins
+from trec_dse.codegen import generate, kernel_sources, network_calls
+from trec_dse.errors import UnsupportedError
+from trec_dse.evaluate import untrained_graph
+from trec_dse.executors import twin
+from trec_dse.firmware import build_firmware, write_export
+from trec_dse.graph import INPUT, Graph, QuantizedGraph, Work
+from trec_dse.memory import plan_memory
+from trec_dse.quantize import quantize, with_clusters
+from trec_dse.resources import data_folder
+from trec_dse.target import Target, load_target
+
+BUILD_ID = "0123456789abcdef"
+OVERHEAD = "network_call"  # what an inference costs besides its layers
+
+
+def single_layers(seed: int) -> list[QuantizedGraph]:
+    """Layers as they stand in candidates of the shipped spaces, each as a network of its own."""
+    graphs: dict[str, QuantizedGraph] = {}
+    for space, n in (("digits_tiny", 14), ("mnist_lenet5", 8), ("cifar10_cifarnet", 8)):
+        for candidate in random_candidates(space, n, seed):
+            whole = untrained_graph(candidate, datasets.placeholder(candidate.dataset))
+            shapes = whole.shapes
+            for node in whole.nodes:
+                if len(node.inputs) > 1 or node.op.macs(shapes[node.inputs[0]]) > 3_000_000:
+                    continue
+                quantization = {INPUT: whole.quantization[node.inputs[0]], node.name: whole.quantization[node.name]}
+                alone = dataclasses.replace(node, inputs=(INPUT,))
+                shape = shapes[node.inputs[0]]
+                graphs[f"{node.op}{shape}"] = QuantizedGraph(
+                    shape, (alone,), {node.name: whole.weights[node.name]}, quantization
+                )
+    return list(graphs.values())
+
+
+def random_layers(seed: int, n: int) -> list[QuantizedGraph]:
+    """Small random networks around every operator."""
+    graphs = []
+    for kind in plugins.names("ops"):
+        for i in range(n):
+            random = np.random.default_rng([seed, i])
+            graph: Graph = importlib.import_module(f"trec_dse.ops.{kind}.cases").random_graph(random)
+            images = torch.from_numpy(random.standard_normal((2, *graph.input_shape))).float()
+            graphs.append(quantize(graph, images))
+    return graphs
+
+
+def smooth_image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.int8]:
+    """An int8 image whose neighbouring pixels resemble each other, as those of real layers do."""
+    random = np.random.default_rng(seed)
+    image = random.normal(0, 50, shape)
+    if len(shape) == 3:
+        for axis in (0, 1):
+            image = (image + np.roll(image, 1, axis) + np.roll(image, 2, axis)) / 1.7
+    return np.clip(image, -128, 127).astype(np.int8)
+
+
+def measure(graph: QuantizedGraph, target: Target, folder: Path) -> tuple[list[Work], int]:
+    """The work of one inference, with the clusters that it really had, and the twin's cycles."""
+    files = {**generate(graph, plan_memory(graph), BUILD_ID), "manifest.json": f'{{"build_id": "{BUILD_ID}"}}'}
+    write_export(folder, target, files, kernel_sources(graph))
+    firmware = build_firmware(folder, target)
+    with twin.open(firmware.elf, target, build_id=BUILD_ID) as executor:
+        answer = executor.infer(smooth_image(graph.input_shape))
+    layers = [call.node for call in network_calls(graph) if call.kernel.counts_clusters]
+    counted = with_clusters(graph, {n: float(c) for n, c in zip(layers, answer.n_clusters, strict=True)})
+    return work_of(counted), answer.cycles
+
+
+def work_of(graph: QuantizedGraph) -> list[Work]:
+    """All the work of one inference."""
+    shapes = graph.shapes
+    items = [Work(OVERHEAD, 1.0)]
+    for node in graph.nodes:
+        items += node.op.work(*(shapes[name] for name in node.inputs), worst=False)
+    return items
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Costs by kind of work, and the relative errors on layers that were not used for fitting."""
+
+    costs: dict[str, float]
+    held_out: npt.NDArray[np.float64]
+
+
+def fit(rows: list[tuple[list[Work], int]]) -> Fit:
+    """Non-negative least squares of the relative error; every fourth row is held out."""
+    kinds = sorted({item.kind for work, _ in rows for item in work})
+    matrix = np.zeros((len(rows), len(kinds)))
+    for i, (work, _) in enumerate(rows):
+        for item in work:
+            matrix[i, kinds.index(item.kind)] += item.amount
+    cycles = np.array([c for _, c in rows], dtype=float)
+    held = np.arange(len(rows)) % 4 == 0
+    costs, _ = nnls(matrix[~held] / cycles[~held, None], np.ones(int((~held).sum())))
+    errors = (matrix[held] @ costs) / cycles[held] - 1
+    final, _ = nnls(matrix / cycles[:, None], np.ones(len(rows)))
+    return Fit({kind: round(float(c), 4) for kind, c in zip(kinds, final, strict=True)}, errors)
+
+
+def store(path: Path, costs: dict[str, float]) -> None:
+    """Replace the [timing] table of a target file, comments elsewhere kept."""
+    text = re.sub(r"\n# Cycles per unit of work.*?(?=\n\[(?!timing)|\Z)", "", path.read_text(), flags=re.DOTALL)
+    heading = "# Cycles per unit of work of the kernels as zig compiles them: benchmarks/timing.py, on the twin."
+    lines = ["", heading, "[timing]"]
+    lines += [f"{kind} = {cost}" for kind, cost in costs.items()]
+    path.write_text(text.rstrip() + "\n" + "\n".join(lines) + "\n")
+
+
+def main() -> None:
+    """Fit all boards."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="store the tables in targets/*.toml")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    graphs = single_layers(seed=1) + random_layers(seed=1, n=12)
+    figures = []
+    for path in sorted(data_folder("targets").glob("*.toml")):
+        target = load_target(path)
+        rows = []
+        with tempfile.TemporaryDirectory() as name:
+            for graph in graphs:
+                try:
+                    rows.append(measure(graph, target, Path(name) / "firmware"))
+                except UnsupportedError:
+                    continue
+        result = fit(rows)
+        errors = 100 * np.abs(result.held_out)
+        figures += [
+            Figure(f"{target.name}: layers measured", len(rows), "layers"),
+            Figure(f"{target.name}: held-out layers, mean error", float(errors.mean()), "%"),
+            Figure(f"{target.name}: held-out layers, 95th percentile", float(np.percentile(errors, 95)), "%"),
+        ]
+        if args.write:
+            store(path, result.costs)
+        print(target.name, result.costs, file=sys.stderr)
+    show(figures)
+
+
+if __name__ == "__main__":
+    main()

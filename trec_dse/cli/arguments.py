@@ -1,0 +1,206 @@
+"""What can be typed: every verb with its options and an example."""
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+from trec_dse import __version__, plugins
+
+_OVERVIEW = """\
+Search networks that fit a microcontroller: accuracy, SRAM, Flash and latency together.
+
+a first search, in minutes, without a board:
+  trec-dse search digits_tiny --target stm32f469i-disco --trials 30 --out runs/first
+  trec-dse report runs/first
+  trec-dse pick runs/first --sram 8KiB --max-loss 1pp
+
+exit codes: 0 done, 1 the answer is no (a mismatch, nothing fits), 2 bad input or a missing tool, 130 interrupted
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; `args.verb` names the file that runs."""
+    parser = argparse.ArgumentParser(
+        prog="trec-dse", description=_OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"trec-dse {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add in (_search, _resume, _status, _report, _pick, _export, _validate, _estimate, _train, _targets, _doctor):
+        add(verbs)
+    return parser
+
+
+_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
+
+
+def _verb(verbs: _Verbs, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for another program instead of text")
+    return parser
+
+
+def _target(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    names = ", ".join(plugins.data_names("targets", ".toml"))
+    parser.add_argument("--target", required=required, metavar="T", help=f"a board ({names}) or the path of a .toml")
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        "--data-dir",
+        dest="data",
+        type=Path,
+        metavar="DIR",
+        help="folder of the data set (default: the cache)",
+    )
+
+
+def _running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="candidates at a time (default 1)")
+    parser.add_argument("--images", type=_positive, default=100, metavar="N", help="test images per front point (100)")
+    parser.add_argument("--no-validate", action="store_true", help="do not build and run the front on the board's twin")
+    parser.add_argument("--timeout", type=float, metavar="S", help="start no further trial after so many seconds")
+    _data(parser)
+
+
+def _search(verbs: _Verbs) -> None:
+    spaces = ", ".join(plugins.data_names("search_spaces", ".py"))
+    parser = _verb(
+        verbs,
+        "search",
+        "run a study: train candidates, price them, validate the front on the board's twin, write the report",
+        "trec-dse search digits_tiny --target stm32f469i-disco --trials 30 --workers 2 --out runs/first",
+    )
+    parser.add_argument("space", help=f"a search space ({spaces}) or the path of a .py, which is run")
+    _target(parser)
+    parser.add_argument("--trials", type=_positive, default=50, metavar="N", help="trials in the end (default 50)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the study's folder (default runs/SPACE-TARGET)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sampler (default 0)")
+    parser.add_argument("--objectives", metavar="A,B", default="error,sram,flash,latency", help="default: %(default)s")
+    parser.add_argument("--n-train", type=_positive, metavar="N", help="training images instead of the space's number")
+    parser.add_argument("--storage", metavar="URL", help="an Optuna database instead of the journal file in DIR")
+    _running(parser)
+
+
+def _resume(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "resume",
+        "continue a study: interrupted trials again, finished ones kept, nothing trained twice",
+        "trec-dse resume runs/first --trials 60",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
+    parser.add_argument("--trials", type=_positive, metavar="N", help="trials in the end (default: as first asked for)")
+    parser.add_argument("--storage", metavar="URL", help="the database, if it needs a password")
+    parser.add_argument("--force", action="store_true", help="go on although the search-space file has changed")
+    _running(parser)
+
+
+def _status(verbs: _Verbs) -> None:
+    parser = _verb(verbs, "status", "what a study holds, its front as a table", "trec-dse status runs/first --json")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
+
+
+def _report(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs, "report", "write one self-contained page about a study", "trec-dse report runs/first --out front.html"
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: DIR/report.html")
+
+
+def _pick(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "pick",
+        "the trial that fits some budgets, or the knee of the front, and why",
+        "trec-dse pick runs/first --sram 64KiB --flash 256KiB --latency 100ms --max-loss 1pp",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
+    parser.add_argument("--sram", metavar="BYTES", help="most SRAM, such as 64KiB")
+    parser.add_argument("--flash", metavar="BYTES", help="most Flash, such as 256KiB")
+    parser.add_argument("--latency", metavar="MS", help="slowest inference, such as 100ms")
+    parser.add_argument(
+        "--max-loss", metavar="PP", help="accuracy that may be lost against the best trial, such as 1pp"
+    )
+
+
+def _export(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "export",
+        "write the firmware project of a trial",
+        "trec-dse export runs/first 12 --out firmware && make -C firmware",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
+    parser.add_argument("trial", type=int, metavar="TRIAL", help="number of a complete trial")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
+    parser.add_argument("--no-build", action="store_true", help="write the sources only")
+    _data(parser)
+
+
+def _validate(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "validate",
+        "run test images on a board, or its twin, and compare every byte of the answers",
+        "trec-dse validate firmware --port auto --images 1000",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="an export folder")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--port", metavar="PORT", help="auto, /dev/ttyACM0 or socket://host:port: a flashed board")
+    where.add_argument("--twin", action="store_true", help="the board's emulated twin (the default)")
+    parser.add_argument("--images", type=_positive, default=100, metavar="N", help="test images (default 100)")
+    _data(parser)
+
+
+def _estimate(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "estimate",
+        "SRAM, Flash, MACs, cycles and a buffer table, without training or toolchain",
+        "trec-dse estimate candidate.json --target nucleo-f746zg",
+    )
+    parser.add_argument(
+        "what", metavar="SPACE|CANDIDATE.json", help="a search space, sampled at random, or one candidate"
+    )
+    _target(parser)
+    parser.add_argument("--samples", type=_positive, default=10, metavar="N", help="candidates of a space (default 10)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (default 0)")
+    _data(parser)
+
+
+def _train(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "train",
+        "train and price one candidate, no search",
+        "trec-dse train candidate.json --target stm32f469i-disco --out runs/one",
+    )
+    parser.add_argument(
+        "candidate", type=Path, metavar="CANDIDATE.json", help="a candidate, as a study's folder holds them"
+    )
+    _target(parser)
+    parser.add_argument("--out", type=Path, default=Path("runs/one"), metavar="DIR", help="default %(default)s")
+    _data(parser)
+
+
+def _targets(verbs: _Verbs) -> None:
+    _verb(verbs, "targets", "the boards there are", "trec-dse targets")
+
+
+def _doctor(verbs: _Verbs) -> None:
+    _verb(verbs, "doctor", "what is missing on this machine, and how to get it", "trec-dse doctor")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value

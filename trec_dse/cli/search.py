@@ -1,0 +1,35 @@
+"""`trec-dse search`: a study from its first trial to its report."""
+
+import argparse
+from pathlib import Path
+
+from trec_dse import plugins
+from trec_dse.cli import finish
+from trec_dse.errors import SearchSpaceError, TargetError
+from trec_dse.explore import ExploreSettings, explore
+from trec_dse.progress import open_view
+from trec_dse.search_space import load_search_space
+from trec_dse.target import load_target
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, validate the front, write the report."""
+    target = load_target(plugins.data_file("targets", args.target, ".toml", TargetError))
+    space = load_search_space(args.space)
+    if not space.name:
+        raise SearchSpaceError(f"{args.space}: a search space needs a name")
+    folder = args.out or Path("runs") / f"{space.name}-{target.name}"
+    finish.require_tools(args)
+    settings = ExploreSettings(
+        n_trials=args.trials,
+        seed=args.seed,
+        workers=args.workers,
+        objectives=tuple(args.objectives.split(",")),
+        data_dir=args.data,
+        n_train=args.n_train,
+        storage_url=args.storage,
+        timeout_s=args.timeout,
+    )
+    with open_view(finish.console(args)) as view:
+        explore(space, target, folder, settings=settings, on_event=view.on_event)
+    return finish.finish(folder, args)

@@ -1,0 +1,32 @@
+"""`trec-dse train`: one candidate, no search."""
+
+import argparse
+import sys
+
+from trec_dse import codec, plugins
+from trec_dse.cli.estimate import read_candidate
+from trec_dse.cli.output import print_cost, print_evaluation, print_json
+from trec_dse.durable import write_text
+from trec_dse.errors import TargetError
+from trec_dse.evaluate import evaluate
+from trec_dse.results import EvaluateRequest
+from trec_dse.storage import evaluation_path
+from trec_dse.target import load_target
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, quantise and price it; 1 if it cannot fit the board."""
+    target = load_target(plugins.data_file("targets", args.target, ".toml", TargetError))
+    candidate = read_candidate(args.candidate)
+    path = evaluation_path(args.out, candidate.key)
+    data = None if args.data is None else str(args.data)
+    request = EvaluateRequest(candidate, target, data, str(path.parent))
+    evaluation = evaluate(request, lambda text: print(text, file=sys.stderr))
+    write_text(path, codec.to_json(evaluation))
+    if args.json:
+        print_json(codec.unstructure(evaluation))
+    else:
+        print_cost(evaluation.estimated)
+        print_evaluation(evaluation)
+        print(f"written  {path.parent}")
+    return 0 if evaluation.is_feasible else 1
