@@ -11,6 +11,7 @@ from trec_dse.objectives import Objective
 from trec_dse.results import Cost, Evaluation, TrialRecord
 
 KIB = 1024
+_FILE_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
 
 def print_json(data: object) -> None:
@@ -26,7 +27,8 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
         table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    is_terminal = sys.stdout.isatty()
+    Console(width=None if is_terminal else _FILE_WIDTH, soft_wrap=not is_terminal).print(table)
 
 
 def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[list[str]]:
@@ -76,6 +78,9 @@ def print_cost(cost: Cost) -> None:
         figures = [f"{layer.macs:,}", f"{layer.cycles:,}", f"{layer.flash_bytes:,}", f"{layer.scratch_bytes:,}"]
         rows.append([layer.name, layer.op, shape, trec, ratio, *figures])
     print_table("Layers", ["layer", "op", "output", "TREC", "r_t", "MACs", "cycles", "Flash B", "scratch B"], rows)
+    for layer in cost.layers:
+        if layer.note:
+            print(f"{layer.name} {layer.note}")
     print()
     steps = [layer.name for layer in cost.layers]
     buffers = [[b.name, b.kind, f"{b.offset:,}", f"{b.size:,}", steps[b.first], steps[b.last]] for b in cost.buffers]
