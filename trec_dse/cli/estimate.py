@@ -77,8 +77,9 @@ def _dataset(name: str, data_dir: Path | None) -> Dataset:
     except DatasetError as problem:
         if data_dir is not None and data_dir.is_dir():
             raise
+        made_up = datasets.placeholder(name)
         print(f"no data for {name} ({problem}): clusters are counted on made-up images", file=sys.stderr)
-        return datasets.placeholder(name)
+        return made_up
 
 
 def _row(candidate: Candidate, cost: Cost) -> list[str]:
