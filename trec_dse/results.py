@@ -63,7 +63,7 @@ class Cost:
         macs: multiply-accumulates per image, with N_c as seen on the calibration images; 1 MAC = 2 FLOPs.
         dense_macs: the same network without TREC.
         cycles: core cycles per image at that N_c; worst_cycles: at the most clusters there can be.
-        weight_bytes: weights, biases, hashes, thresholds and tables in Flash.
+        weight_bytes: weights, biases, hashes, thresholds, tables and parameter structs in Flash.
         code_bytes: everything else in Flash: vector table, kernels, runtime.
         arena_bytes: planned activations and workspace; static_bytes: the other variables; stack_bytes: reserved.
     """
