@@ -182,12 +182,15 @@ class MeasureRequest:
     n_images: int
 
 
-TrialState = Literal["complete", "infeasible", "failed", "running"]
+TrialState = Literal["complete", "infeasible", "failed", "interrupted", "running"]
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial of a study. `evaluation` is None while it runs and where it failed; `message` says why it failed."""
+    """One trial of a study. `evaluation` is None while it runs and where it failed; `message` says why it failed.
+
+    An interrupted trial was cut off with the search, and has been tried again under another number.
+    """
 
     number: int
     state: TrialState

@@ -243,7 +243,7 @@ def _record(folder: Path, trial: FrozenTrial, retries: Mapping[int, int]) -> Tri
         return TrialRecord(trial.number, "running", trial.params)
     if trial.number in retries:
         message = f"interrupted; tried again as trial {retries[trial.number]}"
-        return TrialRecord(trial.number, "failed", trial.params, None, message)
+        return TrialRecord(trial.number, "interrupted", trial.params, None, message)
     if trial.state == TrialState.FAIL:
         return TrialRecord(trial.number, "failed", trial.params, None, str(trial.user_attrs.get(MESSAGE, "")))
     key = str(trial.user_attrs.get(KEY, ""))
