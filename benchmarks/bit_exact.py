@@ -3,37 +3,17 @@
 A mismatch is an image on which any byte of any two of the three answers differs.
 """
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import torch
-from common import Figure, random_candidates, show
+from common import Figure, on_twin, random_candidates, show
 
 from trec_dse import datasets
-from trec_dse.codegen import generate, kernel_sources
 from trec_dse.evaluate import host_network, untrained_graph
-from trec_dse.executors import twin
-from trec_dse.firmware import build_firmware, write_export
-from trec_dse.graph import Int8Array, QuantizedGraph
-from trec_dse.memory import plan_memory
 from trec_dse.resources import data_folder
-from trec_dse.target import Target, load_target
+from trec_dse.target import load_target
 
-BUILD_ID = "0123456789abcdef"
 N_IMAGES = 1000
 SPACES = ("digits_tiny", "mnist_lenet5", "cifar10_cifarnet")
-
-
-def on_twin(graph: QuantizedGraph, images: Int8Array, target: Target) -> Int8Array:
-    """The twin's answers (n, outputs)."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "firmware"
-        files = {**generate(graph, plan_memory(graph), BUILD_ID), "manifest.json": f'{{"build_id": "{BUILD_ID}"}}'}
-        write_export(folder, target, files, kernel_sources(graph))
-        firmware = build_firmware(folder, target)
-        with twin.open(firmware.elf, target, build_id=BUILD_ID) as executor:
-            return np.stack([executor.infer(image).output for image in images])
 
 
 def main() -> None:
@@ -49,7 +29,8 @@ def main() -> None:
             host = network.run(images).outputs
         for path in sorted(data_folder("targets").glob("*.toml")):
             target = load_target(path)
-            device = on_twin(graph, images, target)
+            with on_twin(graph, target) as (_, executor):
+                device = np.stack([executor.infer(image).output for image in images])
             wrong = int(((oracle != host) | (host != device)).any(axis=1).sum())
             figures.append(Figure(f"{space} on {target.name}: {N_IMAGES} images", wrong, "mismatches", 0, wrong == 0))
     show(figures)

@@ -6,27 +6,21 @@ the host by the network's own C over the calibration images, the twin runs other
 
 import dataclasses
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
-from common import Figure, random_candidates, show
+from common import Figure, on_twin, random_candidates, show
 
 from trec_dse import datasets
-from trec_dse.codegen import generate, kernel_sources, network_calls
+from trec_dse.codegen import network_calls
 from trec_dse.errors import DoesNotFitError
 from trec_dse.evaluate import cost_of, host_network, int8_images, untrained_graph
-from trec_dse.executors import twin
-from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import Int8Array, QuantizedGraph
-from trec_dse.memory import plan_memory
 from trec_dse.quantize import with_clusters
 from trec_dse.resources import data_folder
 from trec_dse.results import Cost
 from trec_dse.target import Target, load_target
 
-BUILD_ID = "0123456789abcdef"
 N_CANDIDATES, N_IMAGES = 30, 2
 SIZE_GOAL = 2.0  # per cent
 
@@ -51,13 +45,8 @@ def calibrated(graph: QuantizedGraph, images: Int8Array) -> QuantizedGraph:
 
 def compare(cost: Cost, graph: QuantizedGraph, images: Int8Array, target: Target) -> Row:
     """Link it, run it, and put the figures side by side."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "firmware"
-        files = {**generate(graph, plan_memory(graph), BUILD_ID), "manifest.json": f'{{"build_id": "{BUILD_ID}"}}'}
-        write_export(folder, target, files, kernel_sources(graph))
-        firmware = build_firmware(folder, target)
-        with twin.open(firmware.elf, target, build_id=BUILD_ID) as executor:
-            cycles = float(np.mean([executor.infer(image).cycles for image in images]))
+    with on_twin(graph, target) as (firmware, executor):
+        cycles = float(np.mean([executor.infer(image).cycles for image in images]))
     return Row(
         arena=abs(cost.arena_bytes - firmware.arena_bytes),
         sram=100 * abs(cost.sram_bytes / firmware.sram_bytes - 1),
