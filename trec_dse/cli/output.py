@@ -26,7 +26,8 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
         table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    # a file or a pipe has no width of its own; a narrow guess would break every cell
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[list[str]]:
