@@ -1,12 +1,25 @@
-"""What the benchmarks share: random candidates of a space, and how figures are printed."""
+"""What the benchmarks share: random candidates of a space, linked firmware, its twin, and how figures are printed."""
 
 import json
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from trec_dse.candidate import Candidate
+from trec_dse.codegen import generate, kernel_sources
+from trec_dse.device import Firmware
+from trec_dse.executors import twin
+from trec_dse.firmware import build_firmware, write_export
+from trec_dse.graph import QuantizedGraph
+from trec_dse.memory import plan_memory
 from trec_dse.search_space import load_search_space, sample_at_random
+from trec_dse.target import Target
+from trec_dse.toolchain import Compiler
+
+BUILD_ID = "0123456789abcdef"
 
 
 @dataclass(frozen=True)
@@ -33,3 +46,22 @@ def show(figures: Sequence[Figure]) -> None:
 def random_candidates(space: str, n: int, seed: int = 0) -> list[Candidate]:
     """`n` different candidates of a shipped search space, drawn at random."""
     return sample_at_random(load_search_space(space), n, seed)
+
+
+@contextmanager
+def linked(graph: QuantizedGraph, target: Target, compiler: Compiler | None = None) -> Iterator[Firmware]:
+    """The firmware of a network, in a folder that goes when the block ends."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "firmware"
+        manifest = {"manifest.json": json.dumps({"build_id": BUILD_ID})}
+        write_export(
+            folder, target, {**generate(graph, plan_memory(graph), BUILD_ID), **manifest}, kernel_sources(graph)
+        )
+        yield build_firmware(folder, target, compiler)
+
+
+@contextmanager
+def on_twin(graph: QuantizedGraph, target: Target) -> Iterator[tuple[Firmware, twin.TwinExecutor]]:
+    """The firmware of a network and the board's twin that runs it."""
+    with linked(graph, target) as firmware, twin.open(firmware.elf, target, build_id=BUILD_ID) as executor:
+        yield firmware, executor

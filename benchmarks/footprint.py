@@ -9,27 +9,23 @@ import dataclasses
 import importlib
 import json
 import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
-from common import random_candidates
+from common import linked, random_candidates
 
 from trec_dse import codec, datasets, plugins
-from trec_dse.codegen import constant_bytes, generate, kernel_sources, network_calls
+from trec_dse.codegen import constant_bytes, network_calls
 from trec_dse.errors import ToolchainError
 from trec_dse.evaluate import untrained_graph
-from trec_dse.firmware import build_firmware, code_sizes, write_export
+from trec_dse.firmware import code_sizes
 from trec_dse.footprint import BASE, TABLE, Footprint, load_footprints
 from trec_dse.graph import QuantizedGraph
-from trec_dse.memory import plan_memory
 from trec_dse.quantize import quantize
 from trec_dse.resources import data_folder
 from trec_dse.target import Target, load_target
 from trec_dse.toolchain import Compiler, find_target_compiler
 
-BUILD_ID = "0123456789abcdef"
 N_SEEDS, N_FITTED = 12, 10
 
 
@@ -48,11 +44,7 @@ class Linked:
 def link(graph: QuantizedGraph, target: Target, compiler: Compiler) -> Linked:
     """Link `graph` for `target` and tell its own constants from the rest."""
     calls = network_calls(graph)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "firmware"
-        files = {**generate(graph, plan_memory(graph), BUILD_ID), "manifest.json": json.dumps({"build_id": BUILD_ID})}
-        write_export(folder, target, files, kernel_sources(graph))
-        firmware = build_firmware(folder, target, compiler)
+    with linked(graph, target, compiler) as firmware:
         sizes = code_sizes(firmware)
     own = tuple(f"{call.name}_" for call in calls)
     names = {call.name for call in calls}
@@ -90,14 +82,16 @@ def small_graphs() -> list[QuantizedGraph]:
 
 def measure(target: Target, compiler: Compiler) -> Footprint:
     """The footprint of one board family with one compiler."""
-    linked = sorted((link(graph, target, compiler) for graph in small_graphs()), key=lambda item: len(item.functions))
-    base = {s: size for s, size in linked[0].symbols.items() if all(s in other.symbols for other in linked)}
+    firmwares = sorted(
+        (link(graph, target, compiler) for graph in small_graphs()), key=lambda item: len(item.functions)
+    )
+    base = {s: size for s, size in firmwares[0].symbols.items() if all(s in other.symbols for other in firmwares)}
     symbols = {BASE: base}
-    for item in linked:
+    for item in firmwares:
         known = set(base).union(*(symbols[f] for f in item.functions if f in symbols))
         for function in item.functions - symbols.keys():
             symbols[function] = {s: size for s, size in item.symbols.items() if s not in known}
-    static = max(item.static_bytes for item in linked)
+    static = max(item.static_bytes for item in firmwares)
     draft = Footprint(compiler.name, target.core, target.platform, symbols, 0.0, 0.0, static)
     data = {name: datasets.placeholder(name) for name in ("digits", "cifar10")}
     candidates = [c for space in ("digits_tiny", "cifar10_cifarnet") for c in random_candidates(space, N_FITTED)]

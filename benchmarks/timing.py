@@ -5,32 +5,28 @@ that the operators report, with non-negative costs; the fit minimises the relati
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from common import Figure, random_candidates, show
+from common import Figure, on_twin, random_candidates, show
 from scipy.optimize import nnls
 
 from trec_dse import datasets, plugins
-from trec_dse.codegen import generate, kernel_sources, network_calls
+from trec_dse.codegen import network_calls
 from trec_dse.errors import UnsupportedError
 from trec_dse.evaluate import untrained_graph
-from trec_dse.executors import twin
-from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import INPUT, Graph, QuantizedGraph, Work
-from trec_dse.memory import plan_memory
 from trec_dse.quantize import quantize, with_clusters
 from trec_dse.resources import data_folder
 from trec_dse.target import Target, load_target
 
-BUILD_ID = "0123456789abcdef"
 OVERHEAD = "network_call"  # what an inference costs besides its layers
 
 
@@ -75,12 +71,9 @@ def smooth_image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.int8]:
     return np.clip(image, -128, 127).astype(np.int8)
 
 
-def measure(graph: QuantizedGraph, target: Target, folder: Path) -> tuple[list[Work], int]:
+def measure(graph: QuantizedGraph, target: Target) -> tuple[list[Work], int]:
     """The work of one inference, with the clusters that it really had, and the twin's cycles."""
-    files = {**generate(graph, plan_memory(graph), BUILD_ID), "manifest.json": f'{{"build_id": "{BUILD_ID}"}}'}
-    write_export(folder, target, files, kernel_sources(graph))
-    firmware = build_firmware(folder, target)
-    with twin.open(firmware.elf, target, build_id=BUILD_ID) as executor:
+    with on_twin(graph, target) as (_, executor):
         answer = executor.infer(smooth_image(graph.input_shape))
     layers = [call.node for call in network_calls(graph) if call.kernel.counts_clusters]
     counted = with_clusters(graph, {n: float(c) for n, c in zip(layers, answer.n_clusters, strict=True)})
@@ -139,12 +132,9 @@ def main() -> None:
     for path in sorted(data_folder("targets").glob("*.toml")):
         target = load_target(path)
         rows = []
-        with tempfile.TemporaryDirectory() as name:
-            for graph in graphs:
-                try:
-                    rows.append(measure(graph, target, Path(name) / "firmware"))
-                except UnsupportedError:
-                    continue
+        for graph in graphs:
+            with contextlib.suppress(UnsupportedError):
+                rows.append(measure(graph, target))
         result = fit(rows)
         errors = 100 * np.abs(result.held_out)
         figures += [

@@ -14,7 +14,7 @@ from trec_dse.candidate import Candidate, Recipe, SlicePolicy, TrecPolicy
 
 DATASET = "cifar10"
 N_CONVOLUTIONS = 2
-RECIPE = Recipe(epochs=12, fine_tune_epochs=3, trec_epochs=3, batch_size=64, learning_rate=0.05)
+RECIPE = Recipe(epochs=12, fine_tune_epochs=3, trec_epochs=3, batch_size=64, learning_rate=0.05, n_validation=2000)
 
 
 def suggest(trial: BaseTrial) -> Candidate:

@@ -1,6 +1,9 @@
 """The twin as a board: memory, peripherals, faults with a name, and no time spent when there is nothing to do."""
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,27 @@ def test_cycles_do_not_depend_on_run_or_hooks(target: Target, tmp_path: Path) ->
     assert counts[0][0] > 0
 
 
+@BOTH
+def test_the_firmware_takes_each_byte_before_the_next_one_arrives(target: Target, tmp_path: Path) -> None:
+    # One start bit, eight data bits and one stop bit; polled, so a slower firmware would lose bytes on the board.
+    cycles_per_byte = 10 * target.clock_hz / target.serial.baud
+    request = protocol.encode_frame(Frame(Command.ECHO, 9, bytes(range(64))))
+    line = MemoryLine(request)
+    times: list[int] = []
+
+    def now() -> int:
+        return machine.clock.cycles()
+
+    line.received = _Timed(times, now)
+    machine = Machine(load_image(build(target, tmp_path / "export").elf), target, line)
+    machine.run()
+    (answer,) = _frames(line)
+    assert answer.payload == bytes(range(64))
+    gaps = [later - sooner for sooner, later in pairwise(times)]
+    assert len(gaps) == len(request) - 1
+    assert max(gaps) < cycles_per_byte / 2
+
+
 def test_a_reset_request_starts_the_firmware_anew(tmp_path: Path) -> None:
     elf = build(M4, tmp_path / "export").elf
     frames = _talk(elf, M4, INFER_REQUEST + RESET_REQUEST)
@@ -90,6 +114,13 @@ def test_the_cycle_counter_answers_modelled_cycles(target: Target, tmp_path: Pat
     # M4: subs, bne and 99 branches taken; M7: the pair issues together, mispredicted twice and at the end
     expected = (100 * 2 + 99) * 1078 // 1000 if target is M4 else 100 + 3 * 6
     assert abs(cycles - expected) <= 12
+
+
+def test_equal_work_takes_equal_cycles_whatever_came_before(tmp_path: Path) -> None:
+    elf = build(M4, tmp_path / "export").elf
+    frames = _talk(elf, M4, INFER_REQUEST + HELLO_REQUEST + 6 * INFER_REQUEST)
+    counts = {frame.payload[:8] for frame in frames[2:] if frame.command == 0x82}
+    assert len(counts) == 1
 
 
 def test_a_locked_cycle_counter_stands_still_on_an_m7(tmp_path: Path) -> None:
@@ -228,6 +259,19 @@ def test_what_is_no_firmware_is_refused(tmp_path: Path) -> None:
         load_image(tmp_path / "text")
     with pytest.raises(ToolchainError, match="no function named 'gone'"):
         assemble("nop", M4, tmp_path).address_of("gone")
+
+
+class _Timed(deque[int]):
+    """Notes when each byte is taken."""
+
+    def __init__(self, times: list[int], now: Callable[[], int]) -> None:
+        super().__init__()
+        self._times = times
+        self._now = now
+
+    def popleft(self) -> int:
+        self._times.append(self._now())
+        return super().popleft()
 
 
 def _talk(elf: Path, target: Target, requests: bytes) -> list[Frame]:

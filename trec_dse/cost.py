@@ -28,7 +28,7 @@ def estimate(graph: QuantizedGraph, plan: MemoryPlan, target: Target, footprint:
     n_arguments = sum(2 + len(call.inputs) + call.kernel.scratch for call in calls)
     code = footprint.code_bytes({call.kernel.function for call in calls}, n_arguments)
     n_counters = max(1, sum(call.kernel.counts_clusters for call in calls))
-    weights = sum(item.tables for item in constants.values())
+    weights = sum(item.total for item in constants.values())
     return Cost(
         macs=sum(layer.macs for layer in layers),
         dense_macs=sum(_dense_macs(node, graph) for node in graph.nodes),
@@ -36,7 +36,7 @@ def estimate(graph: QuantizedGraph, plan: MemoryPlan, target: Target, footprint:
         worst_cycles=sum(_cycles(node, graph, target, worst=True) for node in graph.nodes),
         clock_hz=target.clock_hz,
         weight_bytes=weights,
-        code_bytes=code + sum(item.structs for item in constants.values()),
+        code_bytes=code,
         arena_bytes=plan.size,
         static_bytes=footprint.static_bytes + 4 * n_counters,
         stack_bytes=STACK_BYTES,

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from trec_dse import codec, datasets
@@ -232,7 +233,10 @@ def _phase(name: str, model: nn.Module, dataset: Dataset, candidate: Candidate, 
     def on_epoch(epoch: int, n_epochs: int, loss: float, accuracy: float) -> None:
         progress(f"{name} epoch {epoch}/{n_epochs}, loss {loss:.3f}, {100 * accuracy:.1f} %")
 
-    return train(model, dataset, recipe, epochs=epochs, learning_rate=share * recipe.learning_rate, on_epoch=on_epoch)
+    rate, device = share * recipe.learning_rate, "cuda" if torch.cuda.is_available() else "cpu"
+    accuracy = train(model, dataset, recipe, epochs=epochs, learning_rate=rate, device=device, on_epoch=on_epoch)
+    model.cpu()  # pruning, lowering and quantising are quick and the same everywhere
+    return accuracy
 
 
 def _run_on_host(graph: QuantizedGraph, dataset: Dataset, candidate: Candidate) -> tuple[QuantizedGraph, float]:

@@ -195,7 +195,7 @@ def _best(
     evaluations = {record.number: evaluation for record, evaluation in fitting}
     on_front = front([record for record, _ in fitting], objectives)
     y = losses((evaluations[record.number] for record in on_front), objectives)
-    labels = " and ".join(objective.label for objective in objectives)
+    labels = ", ".join(objective.label for objective in objectives[:-1]) + f" and {objectives[-1].label}"
     return on_front[knee(y, _votes(objectives))], f"the knee between {labels} {of_all}"
 
 

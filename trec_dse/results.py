@@ -68,7 +68,7 @@ class Cost:
         macs: multiply-accumulates per image, with N_c as seen on the calibration images; 1 MAC = 2 FLOPs.
         dense_macs: the same network without TREC.
         cycles: core cycles per image at that N_c; worst_cycles: at the most clusters there can be.
-        weight_bytes: weights, biases, hashes, thresholds and tables in Flash.
+        weight_bytes: weights, biases, hashes, thresholds, tables and parameter structs in Flash.
         code_bytes: everything else in Flash: vector table, kernels, runtime.
         arena_bytes: planned activations and workspace; static_bytes: the other variables; stack_bytes: reserved.
     """
@@ -187,12 +187,15 @@ class MeasureRequest:
     n_images: int
 
 
-TrialState = Literal["complete", "infeasible", "failed", "running"]
+TrialState = Literal["complete", "infeasible", "failed", "interrupted", "running"]
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial of a study. `evaluation` is None while it runs and where it failed; `message` says why it failed."""
+    """One trial of a study. `evaluation` is None while it runs and where it failed; `message` says why it failed.
+
+    An interrupted trial was cut off with the search, and has been tried again under another number.
+    """
 
     number: int
     state: TrialState

@@ -28,7 +28,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"trec-dse {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_search, _resume, _status, _report, _pick, _export, _validate, _estimate, _train, _targets, _doctor):
+    adders = (
+        _search,
+        _resume,
+        _status,
+        _report,
+        _pick,
+        _rescore,
+        _export,
+        _validate,
+        _estimate,
+        _train,
+        _targets,
+        _doctor,
+    )
+    for add in adders:
         add(verbs)
     return parser
 
@@ -132,6 +146,18 @@ def _pick(verbs: _Verbs) -> None:
     parser.add_argument(
         "--max-loss", metavar="PP", help="accuracy that may be lost against the best trial, such as 1pp"
     )
+
+
+def _rescore(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "rescore",
+        "the same trained networks priced for another board, nothing trained",
+        "trec-dse rescore runs/first --target nucleo-f746zg --out runs/first-f746",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
+    _target(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR2", help="the new study's folder (default DIR-TARGET)")
 
 
 def _export(verbs: _Verbs) -> None:

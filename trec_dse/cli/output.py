@@ -11,7 +11,6 @@ from trec_dse.objectives import Objective
 from trec_dse.results import Cost, Evaluation, TrialRecord
 
 KIB = 1024
-_FILE_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
 
 def print_json(data: object) -> None:
@@ -27,8 +26,8 @@ def print_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
         table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
         table.add_row(*row)
-    is_terminal = sys.stdout.isatty()
-    Console(width=None if is_terminal else _FILE_WIDTH, soft_wrap=not is_terminal).print(table)
+    # a file or a pipe has no width of its own; a narrow guess would break every cell
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[list[str]]:

@@ -31,6 +31,7 @@ def show(study: StudyRecord, names: Sequence[str], *, as_json: bool) -> None:
                 "n_complete": counts["complete"],
                 "n_infeasible": counts["infeasible"],
                 "n_failed": counts["failed"],
+                "n_interrupted": counts["interrupted"],
                 "n_running": counts["running"],
                 "front": [_point(record, names) for record in front],
             }

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from trec_dse.trec.hashing import slice_rows
-
 
 def assign_clusters(codes: Tensor, hash_bits: int, max_clusters: int | None) -> tuple[Tensor, Tensor]:
     """Cluster indices (B, n, N) and numbers of clusters (B, n) of signatures (B, n, N), both int64.
@@ -54,12 +52,12 @@ def centroid_rows(rows: Tensor, indices: Tensor, counts: Tensor) -> Tensor:
     member of a cluster receives the cluster's mean gradient.
     """
     batch, slices, positions = indices.shape
-    vectors = slice_rows(rows, rows.shape[-1] // slices).reshape(batch * slices * positions, -1)
+    vectors = rows.reshape(batch * positions * slices, -1)  # in the order of the rows: nothing is copied
     width = int(counts.amax())
-    first = width * torch.arange(batch * slices, device=rows.device)
-    flat = (indices.reshape(batch * slices, positions) + first.unsqueeze(1)).reshape(-1)
+    first = width * torch.arange(batch * slices, device=rows.device).view(batch, slices, 1)
+    flat = (indices + first).transpose(1, 2).reshape(-1)
     n_clusters = batch * slices * width
     sums = vectors.new_zeros(n_clusters, vectors.shape[1]).index_add(0, flat, vectors)
     members = torch.bincount(flat, minlength=n_clusters).clamp(min=1)
     means = sums / members.unsqueeze(1).to(rows.dtype)
-    return means.index_select(0, flat).view(batch, slices, positions, -1).transpose(1, 2).reshape(rows.shape)
+    return means.index_select(0, flat).view(rows.shape)

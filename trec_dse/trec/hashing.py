@@ -14,10 +14,10 @@ _FLAT = 1e-7  # variance, as a share of the mean squared length, that int8 input
 
 def unfold_rows(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
     """The receptive fields of `x` (B, C, H, W) as rows (B, N, K), N output positions in raster order, padded by 0."""
-    batch, channels = x.shape[:2]
-    columns = F.unfold(x, kernel, stride=stride, padding=padding)  # (B, C * kh * kw, N)
-    columns = columns.view(batch, channels, kernel[0] * kernel[1], -1)
-    return columns.permute(0, 3, 2, 1).reshape(batch, columns.shape[-1], -1)
+    x = F.pad(x, (padding[1], padding[1], padding[0], padding[0])).permute(0, 2, 3, 1).contiguous()
+    windows = x.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])  # (B, Ho, Wo, C, kh, kw), a view
+    length = kernel[0] * kernel[1] * x.shape[3]
+    return windows.permute(0, 1, 2, 4, 5, 3).reshape(x.shape[0], -1, length)
 
 
 def weight_matrix(weight: Tensor) -> Tensor:
@@ -33,15 +33,23 @@ def slice_rows(rows: Tensor, vector_length: int) -> Tensor:
 
 def project(rows: Tensor, hash_vectors: Tensor) -> Tensor:
     """Projections (B, n, N, H) of rows (B, N, K) on hash vectors (n, L, H), or (1, L, H) shared by all slices."""
-    return torch.matmul(slice_rows(rows, hash_vectors.shape[1]), hash_vectors)
+    batch, positions, length = rows.shape
+    n_hashes, vector_length, hash_bits = hash_vectors.shape
+    slices = length // vector_length
+    if n_hashes == 1:
+        projections = (rows.reshape(-1, vector_length) @ hash_vectors[0]).view(batch, positions, slices, hash_bits)
+        return projections.transpose(1, 2)
+    # One product per slice for all images at once reads the rows where they are.
+    by_slice = rows.reshape(batch * positions, slices, vector_length).transpose(0, 1)
+    return torch.bmm(by_slice, hash_vectors).view(slices, batch, positions, hash_bits).transpose(0, 1)
 
 
 def codes_from_projections(projections: Tensor, thresholds: Tensor) -> Tensor:
     """Signatures (B, n, N), int64, of projections (B, n, N, H) against thresholds (n, H) or (1, H)."""
     hash_bits = projections.shape[-1]
-    powers = 2 ** torch.arange(hash_bits - 1, -1, -1, device=projections.device)
-    bits = projections > thresholds.unsqueeze(1)
-    return (bits * powers).sum(dim=-1)
+    powers = 2.0 ** torch.arange(hash_bits - 1, -1, -1, device=projections.device)
+    bits = (projections > thresholds.unsqueeze(1)).to(powers.dtype)
+    return (bits @ powers).to(torch.int64)  # exact: far below the 2**24 that a float32 counts to
 
 
 def signatures(rows: Tensor, hash: Tensor, thresholds: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Addresses and bits: ARMv7-M Architecture Reference Manual, chapters B3.2, B3.3 a
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from trec_dse.target import Target
 from trec_dse.twin.peripherals import Registers
@@ -15,18 +16,31 @@ _CCSIDR_DATA = 31 << 13 | 3 << 3 | 1
 _UNLOCK_KEY = 0xC5AC_CE55
 
 
+@dataclass(frozen=True)
+class Clock:
+    """Time in the twin: `raw` modelled cycles since power-on, and how many core cycles a thousand of them are."""
+
+    raw: Callable[[], int]
+    permille: int
+
+    def cycles(self) -> int:
+        """Core cycles since power-on."""
+        return self.raw() * self.permille // 1000
+
+
 class Dwt(Registers):
     """The cycle counter; it answers modelled core cycles, which advance block by block.
 
-    On an M7 it must be unlocked first, as on the chip.
+    On an M7 it must be unlocked first, as on the chip. What passes between two reads is rounded by itself, so that
+    equal work gives equal counts whatever came before.
     """
 
     CTRL, CYCCNT, LAR, LSR = 0x000, 0x004, 0xFB0, 0xFB4
 
-    def __init__(self, target: Target, cycles: Callable[[], int], is_traced: Callable[[], bool]) -> None:
+    def __init__(self, target: Target, clock: Clock, is_traced: Callable[[], bool]) -> None:
         super().__init__("DWT", 0xE000_1000, size=0x1000, at_reset={self.CTRL: 0x4000_0000})
         self._has_lock = target.core == "cortex-m7"
-        self._cycles = cycles
+        self._clock = clock
         self._is_traced = is_traced
         self._counted = 0
         self._since = 0
@@ -41,7 +55,8 @@ class Dwt(Registers):
     def read(self, offset: int) -> int:
         """The count, or a register as written."""
         if offset == self.CYCCNT:
-            return self._count() & _MASK
+            self._catch_up()
+            return self._counted & _MASK
         if offset == self.LSR:
             return self._has_lock | self._is_locked << 1
         return super().read(offset)
@@ -53,14 +68,17 @@ class Dwt(Registers):
             return
         if self._is_locked or not self._is_traced():
             return
-        self._counted = value if offset == self.CYCCNT else self._count()
-        self._since = self._cycles()
-        if offset != self.CYCCNT:
+        self._catch_up()
+        if offset == self.CYCCNT:
+            self._counted = value
+        else:
             super().write(offset, value)
 
-    def _count(self) -> int:
-        is_on = self.words[self.CTRL] & 1
-        return self._counted + (self._cycles() - self._since if is_on else 0)
+    def _catch_up(self) -> None:
+        raw = self._clock.raw()
+        if self.words[self.CTRL] & 1:
+            self._counted += (raw - self._since) * self._clock.permille // 1000
+        self._since = raw
 
 
 class SystemControl(Registers):
@@ -70,7 +88,7 @@ class SystemControl(Registers):
     CPUID, AIRCR, CLIDR, CTR, CCSIDR, DEMCR = 0xD00, 0xD0C, 0xD78, 0xD7C, 0xD80, 0xDFC
     _VECTKEY, _SYSRESETREQ, _TRCENA = 0x05FA, 1 << 2, 1 << 24
 
-    def __init__(self, target: Target, cycles: Callable[[], int], on_reset: Callable[[], None]) -> None:
+    def __init__(self, target: Target, clock: Clock, on_reset: Callable[[], None]) -> None:
         at_reset = {
             self.CPUID: _CPUID.get(target.core, 0),
             self.CLIDR: 0x0900_0003,
@@ -78,7 +96,7 @@ class SystemControl(Registers):
             self.CCSIDR: _CCSIDR_DATA,
         }
         super().__init__("SCS", 0xE000_E000, size=0x1000, at_reset=at_reset)
-        self._cycles = cycles
+        self._cycles = clock.cycles
         self._on_reset = on_reset
         self._ticks_since = 0
 
@@ -108,7 +126,7 @@ class SystemControl(Registers):
         super().write(offset, value)
 
 
-def make_core(target: Target, cycles: Callable[[], int], on_reset: Callable[[], None]) -> tuple[Registers, ...]:
-    """The core's own registers; `cycles` answers core cycles since power-on."""
-    control = SystemControl(target, cycles, on_reset)
-    return (control, Dwt(target, cycles, control.is_traced))
+def make_core(target: Target, clock: Clock, on_reset: Callable[[], None]) -> tuple[Registers, ...]:
+    """The core's own registers."""
+    control = SystemControl(target, clock, on_reset)
+    return (control, Dwt(target, clock, control.is_traced))

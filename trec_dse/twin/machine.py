@@ -3,7 +3,7 @@
 from trec_dse.errors import DeviceError
 from trec_dse.target import Target
 from trec_dse.twin.checks import check_serial_port
-from trec_dse.twin.core import make_core
+from trec_dse.twin.core import Clock, make_core
 from trec_dse.twin.engine import Engine, UcError, unicorn
 from trec_dse.twin.hooks import Counter, CounterMaker, make_counter
 from trec_dse.twin.image import THUMB_BIT, Image
@@ -29,7 +29,7 @@ class Machine:
     """A board with a firmware in its Flash; `run` starts it. One that has faulted can only be reset.
 
     Attributes:
-        counter: raw cycles and instructions since power-on.
+        counter: raw cycles and instructions since power-on. clock: core cycles since then.
     """
 
     counter: Counter
@@ -38,6 +38,7 @@ class Machine:
         self._image = image
         self._target = target
         self._timing = core_timing(target)
+        self.clock = Clock(lambda: self.counter.cycles, self._timing.permille)
         self._engine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         self._engine.ctl_set_cpu_model(_CPU[target.core])
         self._fault: DeviceError | None = None
@@ -45,7 +46,7 @@ class Machine:
         self._map_memory()
         self._devices = (
             *make_peripherals(target, line, self._check_serial_port, self._engine.emu_stop),
-            *make_core(target, self.core_cycles, self._ask_reset),
+            *make_core(target, self.clock, self._ask_reset),
         )
         self._by_name = {device.name: device for device in self._devices}
         self._map_devices()
@@ -55,10 +56,6 @@ class Machine:
         self.counter = make(self._timing, (flash.origin, code_end), self._learn, self._refuse_unaligned)
         self.counter.attach(self._engine)
         self.reset()
-
-    def core_cycles(self) -> int:
-        """Modelled core cycles since power-on."""
-        return self.counter.cycles * self._timing.permille // 1000
 
     def reset(self) -> None:
         """Peripherals and registers as after a reset, memory as it was; then stack and start from the vector table."""

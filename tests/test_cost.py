@@ -1,0 +1,136 @@
+"""MACs by hand, bytes against the linker, limits as shares of the board."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trec_dse import datasets
+from trec_dse.candidate import Candidate, TrecConfig, TrecPolicy
+from trec_dse.codegen import generate, kernel_sources
+from trec_dse.cost import cycles_of, violations
+from trec_dse.errors import TargetError
+from trec_dse.evaluate import cost_of, price, untrained_graph
+from trec_dse.firmware import build_firmware, write_export
+from trec_dse.footprint import footprint_for
+from trec_dse.graph import Window, Work
+from trec_dse.memory import plan_memory
+from trec_dse.ops.conv2d import Conv2d
+from trec_dse.ops.dense import Dense
+from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
+from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.resources import data_folder
+from trec_dse.target import Target, load_target
+
+BOARDS = [load_target(path) for path in sorted(data_folder("targets").glob("*.toml"))]
+CANDIDATES = [
+    Candidate("digits", "tiny", {"width": 8, "depth": 2}),
+    Candidate("digits", "tiny", {"width": 12, "depth": 3}, TrecPolicy(3, 4), {"*": 0.25}),
+    Candidate("mnist", "lenet5", {}, TrecPolicy(4, 4, "channels", scope="shared")),
+    Candidate("mnist", "lenet5", {}, TrecPolicy(5, 5, "kernel_row", n_kernel_reuse=2)),
+    Candidate("cifar10", "cifarnet", {"width": 0.25}, TrecPolicy(4, 5, "whole", max_clusters=12)),
+]
+
+
+def test_a_convolution_counts_one_mac_per_weight_and_output_position() -> None:
+    op = Conv2d(8, Window((3, 3), padding=(1, 1)))
+    assert op.macs((16, 16, 3)) == 16 * 16 * 8 * 3 * 3 * 3
+
+
+def test_strides_and_missing_padding_shrink_the_count() -> None:
+    assert Conv2d(8, Window((3, 3), (2, 2))).macs((9, 9, 4)) == 4 * 4 * 8 * 9 * 4
+    assert DepthwiseConv2d(Window((3, 3), (2, 2), (1, 1))).macs((8, 8, 5)) == 4 * 4 * 5 * 9
+    assert Dense(10).macs((2, 3, 4)) == 240
+
+
+def test_trec_counts_hashing_and_one_product_per_cluster() -> None:
+    # N = 784, K = 75, L = 15, so 5 slices; H = 5; 60 clusters in all, M = 64
+    op = TrecConv2d(64, Window((5, 5)), TrecConfig(5, 15), mean_clusters=60.0)
+    assert op.macs((32, 32, 3)) == 784 * 75 * 5 + 60 * 15 * 64
+
+
+def test_kernel_reuse_gets_its_first_outputs_from_the_hashing() -> None:
+    op = TrecConv2d(64, Window((5, 5)), TrecConfig(5, 15, "kernel_reuse"), mean_clusters=60.0)
+    assert op.macs((32, 32, 3)) == 784 * 75 * 5 + 60 * 15 * 59
+
+
+def test_clusters_are_bounded_by_codes_positions_and_cap() -> None:
+    assert TrecConv2d(4, Window((1, 1)), TrecConfig(3, 2)).cap((4, 4, 2)) == 8
+    assert TrecConv2d(4, Window((1, 1)), TrecConfig(6, 2)).cap((4, 4, 2)) == 16
+    assert TrecConv2d(4, Window((1, 1)), TrecConfig(6, 2, max_clusters=5)).cap((4, 4, 2)) == 5
+
+
+def test_the_workspace_is_the_sum_of_its_arrays() -> None:
+    # N = 100, K = 1600, L = 64, H = 5, M = 64: accumulators 25,600, ids 100, sums 32 * 64 * 4, counts and
+    # signatures 2 * 32 * 2, products 32 * 4, reverse table 32 * 2, one row 64
+    op = TrecConv2d(64, Window((5, 5)), TrecConfig(5, 64))
+    assert op.schedule((14, 14, 64)) == "accumulate"
+    assert op.scratch_bytes((14, 14, 64)) == 25_600 + 100 + 8_192 + 128 + 128 + 64 + 64
+
+
+@pytest.mark.parametrize("target", BOARDS, ids=[board.name for board in BOARDS])
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=[f"{c.network}-{i}" for i, c in enumerate(CANDIDATES)])
+def test_estimates_are_what_is_linked(candidate: Candidate, target: Target, tmp_path: Path) -> None:
+    graph = untrained_graph(candidate, datasets.placeholder(candidate.dataset))
+    cost = cost_of(graph, target)
+    files = {**generate(graph, plan_memory(graph), "0" * 16), "manifest.json": json.dumps({"build_id": "0" * 16})}
+    write_export(tmp_path / "fw", target, files, kernel_sources(graph))
+    firmware = build_firmware(tmp_path / "fw", target)
+    assert cost.arena_bytes == firmware.arena_bytes
+    assert cost.stack_bytes == firmware.stack_bytes
+    assert cost.sram_bytes == pytest.approx(firmware.sram_bytes, rel=0.02)
+    assert cost.flash_bytes == pytest.approx(firmware.flash_bytes, rel=0.02)
+
+
+def test_limits_are_shares_of_the_board() -> None:
+    target = BOARDS[0]
+    cost = cost_of(untrained_graph(CANDIDATES[0], datasets.placeholder("digits")), target)
+    found = violations(cost, target)
+    assert found["sram"] == pytest.approx(cost.sram_bytes / (320 * 1024) - 1)
+    assert all(value < 0 for value in found.values())
+
+
+def test_a_small_board_says_no_before_any_training() -> None:
+    target = BOARDS[0]
+    regions = tuple(dataclasses.replace(r, size=2048) if r.name == target.ram_region else r for r in target.regions)
+    small = dataclasses.replace(target, regions=regions)
+    found = price(CANDIDATES[0], small, datasets.placeholder("digits")).violations
+    assert found["sram"] > 0 > found["flash"]
+
+
+def test_worst_cycles_are_never_below_the_mean_ones() -> None:
+    for candidate in CANDIDATES[1:4]:
+        cost = cost_of(untrained_graph(candidate, datasets.placeholder(candidate.dataset)), BOARDS[0])
+        assert cost.worst_cycles > cost.cycles
+        assert cost.dense_macs > 0
+
+
+def test_a_target_without_a_cost_for_some_work_is_named() -> None:
+    with pytest.raises(TargetError, match=r"some_board: \[timing\] has no conv_mac"):
+        cycles_of([Work("conv_mac", 1.0)], {}, "some_board")
+
+
+def test_a_core_that_was_never_measured_is_an_error() -> None:
+    with pytest.raises(TargetError, match="never measured"):
+        footprint_for(dataclasses.replace(BOARDS[0], core="cortex-m3"), "zig")
+
+
+def test_two_candidates_that_come_down_to_one_network_share_a_key() -> None:
+    data = datasets.placeholder("digits")
+    whole = Candidate("digits", "tiny", {"width": 8, "depth": 1}, TrecPolicy(3, 3, "whole"))
+    custom = Candidate("digits", "tiny", {"width": 8, "depth": 1}, TrecPolicy(3, 5, "custom", vector_length=9))
+    keys = [price(candidate, BOARDS[0], data).key for candidate in (whole, custom)]
+    assert whole.key != custom.key
+    assert keys[0] == keys[1]
+
+
+def test_redundancy_is_one_minus_clusters_over_rows() -> None:
+    cost = cost_of(untrained_graph(CANDIDATES[2], datasets.placeholder("mnist")), BOARDS[0])
+    for layer in cost.layers:
+        if layer.trec is not None:
+            rows = layer.trec.n_slices * layer.trec.n_positions
+            assert layer.trec.redundancy_ratio == pytest.approx(1 - layer.trec.mean_clusters / rows)
+            assert 0 < layer.trec.redundancy_ratio < 1
+            assert np.isclose(layer.trec.worst_clusters, layer.trec.n_slices * 2**layer.trec.config.hash_bits)
