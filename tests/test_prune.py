@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trec_dse.candidate import TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
-from trec_dse.networks import cifarnet, lenet5, tiny
+from trec_dse.networks import cifarnet, lenet5, mobilenet_v1, tiny
 from trec_dse.prune import channel_target, fold_batch_norms, prune
 from trec_dse.trec.apply import apply_trec
 
@@ -128,6 +128,42 @@ def test_layers_that_are_added_keep_as_many_as_the_smallest_share_asks() -> None
     pruned = prune(_Residual(), (8, 8, 1), {"stem": 0.75, "branch": 0.25})
     assert _channels(pruned) == {"stem": 12, "branch": 12, "head": 3}
     assert pruned(torch.randn(1, 1, 8, 8)).shape == (1, 3)
+
+
+class _Concatenated(nn.Module):
+    """A wide layer is added to two narrow ones side by side, as in SqueezeNet's complex bypass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Conv2d(1, 8, 1)
+        self.right = nn.Conv2d(1, 16, 3, padding=1)
+        self.wide = nn.Conv2d(1, 24, 1)
+        self.head = nn.Conv2d(24, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = self.wide(x) + torch.cat([self.left(x), self.right(x)], 1)
+        result: Tensor = self.head(torch.relu(both)).mean((2, 3))
+        return result
+
+
+def test_concatenated_layers_that_meet_a_wide_one_are_pruned_part_by_part() -> None:
+    model = _Concatenated()
+    with torch.no_grad():
+        model.right.weight *= 1e-3  # so that all weak channels lie in one part
+    pruned = prune(model, (8, 8, 1), {"*": 0.5})
+    assert _channels(pruned) == {"left": 4, "right": 8, "wide": 12, "head": 3}
+    pruned = prune(model, (8, 8, 1), {"right": 0.5, "wide": 0.25})
+    assert _channels(pruned) == {"left": 8, "right": 12, "wide": 20, "head": 3}
+    assert pruned(torch.randn(1, 1, 8, 8)).shape == (1, 3)
+
+
+def test_a_depthwise_layer_keeps_what_it_is_given_and_cannot_be_asked_for() -> None:
+    model = mobilenet_v1.build((16, 16, 3), 10)
+    pruned = prune(model, (16, 16, 3), {"block2.pointwise": 0.5})
+    changed = {name: kept for name, kept in _channels(pruned).items() if kept != _channels(model)[name]}
+    assert changed == {"block2.pointwise": 16, "block3.depthwise": 16}
+    with pytest.raises(CandidateError, match=r"'block3.depthwise'; choose from \*, conv1, block1.pointwise"):
+        prune(model, (16, 16, 3), {"block3.depthwise": 0.5})
 
 
 @pytest.mark.parametrize("name", ["conv9", "fc3", "bn1"])

@@ -35,8 +35,10 @@ def prune(
 
     `input_shape` is (H, W, C). `shares` maps layer names to the share removed; "*" stands for every layer not named.
     The last layer, whose outputs are the classes, stays whole. Layers whose channels are added together keep as
-    many as the smallest of their shares asks for. Importance is the L2 norm over all weights of a channel, those
-    that read it included. Raises CandidateError for a name that cannot be pruned.
+    many as the smallest of their shares asks for; where concatenated layers are added to one layer, each of them
+    and its part of that one layer. A depthwise convolution keeps the channels that it is given. Importance is the
+    L2 norm over all weights of a channel, those that read it included. Raises CandidateError for a name that cannot
+    be pruned.
     """
     pruned = copy.deepcopy(model)
     images = torch.zeros(1, input_shape[2], input_shape[0], input_shape[1])
@@ -48,13 +50,34 @@ def prune(
     graph = tp.DependencyGraph().build_dependency(pruned.eval(), example_inputs=images)
     importance = tp.importance.GroupMagnitudeImportance(p=2)
     for group in graph.get_all_groups(ignored_layers=[classifier], root_module_types=list(_REMOVERS)):
-        coupled = [d.target.module for d, _ in group if _REMOVERS.get(type(d.target.module)) == d.handler]
-        channels = graph.get_out_channels(coupled[0])
-        target = channel_target(channels, min(share_of[layer] for layer in coupled), round_to)
-        if target < channels:
-            order = importance(group).argsort(stable=True)
-            group.prune(idxs=sorted(order[: channels - target].tolist()))
+        removed: list[int] = []
+        for layers_of_part, part in _parts(group):
+            target = channel_target(len(part), min(share_of[layer] for layer in layers_of_part), round_to)
+            if target < len(part):
+                order = importance(group)[part].argsort(stable=True)
+                removed += [part[i] for i in order[: len(part) - target].tolist()]
+        if removed:
+            group.prune(idxs=sorted(removed))
     return pruned.train(was_training)
+
+
+def _parts(group: tp.dependency.Group) -> list[tuple[list[nn.Module], list[int]]]:
+    """The group's channels, parted by the layers that make them: those layers, and channel numbers in the group.
+
+    A channel is made by several layers where their outputs are added; by other ones in each part where layers that
+    are concatenated meet one layer that is as wide as all of them.
+    """
+    makers: dict[int, list[nn.Module]] = {}
+    for item in group:
+        layer = item.dep.target.module
+        if _REMOVERS.get(type(layer)) == item.dep.handler:
+            for channel in item.root_idxs:
+                makers.setdefault(channel, []).append(layer)
+    parts: dict[tuple[int, ...], tuple[list[nn.Module], list[int]]] = {}
+    for channel in sorted(makers):
+        key = tuple(sorted(id(layer) for layer in makers[channel]))
+        parts.setdefault(key, (makers[channel], []))[1].append(channel)
+    return list(parts.values())
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
@@ -101,8 +124,12 @@ def _trace(model: nn.Module) -> fx.Graph:
 
 
 def _layers_in_order(model: nn.Module, images: torch.Tensor) -> dict[str, nn.Module]:
-    """Convolutions and dense layers by name, in the order in which they run."""
-    names = {layer: name for name, layer in model.named_modules() if type(layer) in _REMOVERS}
+    """Convolutions, except grouped ones, and dense layers by name, in the order in which they run."""
+    names = {
+        layer: name
+        for name, layer in model.named_modules()
+        if type(layer) in _REMOVERS and getattr(layer, "groups", 1) == 1
+    }
     order: dict[str, nn.Module] = {}
 
     def seen(layer: nn.Module, _: tuple[torch.Tensor, ...]) -> None:
