@@ -8,7 +8,8 @@ from typing import Literal
 
 from trec_dse.errors import CandidateError
 
-HashScope = Literal["per_slice", "shared", "kernel_reuse"]
+HashScope = Literal["per_slice", "shared", "kernel_reuse", "strip_shared"]
+ClusteringScope = Literal["image", "batch"]
 SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
 HashGradient = Literal["soft", "none"]
 MAX_HASH_BITS = 12
@@ -21,15 +22,22 @@ class TrecConfig:
     Attributes:
         hash_bits: H, the number of hash functions; at most 2**H clusters per slice.
         vector_length: L, the length of a neuron vector; must divide K = kernel_h * kernel_w * in_channels.
-        scope: one hash per slice, one for all slices, or the first H kernels themselves.
+        scope: one hash per slice, one for all slices, or the first H kernels themselves. "strip_shared": slices
+            over the same pixels of the input are one vector, hashed and clustered once for the layer.
         max_clusters: cap on the clusters of a slice; a row beyond it joins the existing cluster whose
             signature is nearest in Hamming distance (the oldest on ties). None: min(2**H, N).
+        channel_groups: g, with "strip_shared" only: a strip's channels are cut into g vectors with a hash and clusters
+            of their own. L * g / C is then the strip's length in pixels and must divide kernel_w.
+        clustering: "batch" clusters the images of a training batch together, as the published PyTorch code does; on
+            a device, and so in int8, every image is clustered for itself.
     """
 
     hash_bits: int
     vector_length: int
     scope: HashScope = "per_slice"
     max_clusters: int | None = None
+    channel_groups: int = 1
+    clustering: ClusteringScope = "image"
 
     def __post_init__(self) -> None:
         if not 0 <= self.hash_bits <= MAX_HASH_BITS:
@@ -38,6 +46,11 @@ class TrecConfig:
             raise CandidateError(f"vector_length is {self.vector_length}; it must be at least 1")
         if self.max_clusters is not None and self.max_clusters < 1:
             raise CandidateError(f"max_clusters is {self.max_clusters}; it must be at least 1, or absent")
+        if self.channel_groups < 1 or (self.channel_groups > 1 and self.scope != "strip_shared"):
+            raise CandidateError(
+                f"channel_groups is {self.channel_groups} with scope {self.scope!r}; it must be at least 1, and more "
+                "only with 'strip_shared'"
+            )
 
 
 @dataclass(frozen=True)

@@ -189,11 +189,14 @@ def _convolution(b: _Builder, node: fx.Node, source: fx.Node, conv: nn.Conv2d) -
 
 
 def _trec(b: _Builder, node: fx.Node, source: fx.Node, layer: TrecModule) -> None:
+    if layer.config.scope == "strip_shared":
+        raise UnsupportedError(f"layer {node.target!r} clusters strips, which has no int8 kernel")
     window = _window(node, layer.kernel_size, layer.stride, layer.padding)
     weights = {"weights": _array(layer.weight.permute(0, 2, 3, 1)), "bias": _bias(layer, layer.out_channels)}
     if layer.hash is not None:
         weights |= {"hash": _array(layer.hash), "thresholds": _array(layer.thresholds)}
-    b.add(node, TrecConv2d(layer.out_channels, window, layer.config), [source], weights)
+    config = replace(layer.config, clustering="image")  # a device sees one image at a time
+    b.add(node, TrecConv2d(layer.out_channels, window, config), [source], weights)
 
 
 def _linear(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Linear) -> None:
