@@ -9,6 +9,7 @@ from typing import Literal
 from trec_dse.errors import CandidateError
 
 HashScope = Literal["per_slice", "shared", "kernel_reuse", "strip_shared"]
+PolicyScope = Literal["per_slice", "shared", "strip_shared"]
 ClusteringScope = Literal["image", "batch"]
 SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
 HashGradient = Literal["soft", "none"]
@@ -62,20 +63,23 @@ class TrecPolicy:
         slice_policy: L as one kernel row (kernel_w * C), the channels of one pixel (C), all of K, or
             `vector_length` itself. The nearest divisor of K is taken.
         vector_length: the L asked for by the policy "custom"; ignored by the others.
-        scope: hash scope of the layers that do not reuse their kernel.
+        scope: hash scope of the layers that do not reuse their kernel. With "strip_shared" the slice policy says how
+            many pixels a strip has: a kernel row (also for "whole"), one, or what comes nearest to `vector_length`.
         n_kernel_reuse: this many layers, those whose hash would take most bytes, reuse their kernel.
         max_clusters: as in `TrecConfig`.
         layers: names of the convolutions to treat; None means all of them.
+        channel_groups: as in `TrecConfig`, with "strip_shared" only; the nearest divisor of C is taken.
     """
 
     hash_bits_early: int
     hash_bits_late: int
     slice_policy: SlicePolicy = "kernel_row"
     vector_length: int = 0
-    scope: Literal["per_slice", "shared"] = "per_slice"
+    scope: PolicyScope = "per_slice"
     n_kernel_reuse: int = 0
     max_clusters: int | None = None
     layers: tuple[str, ...] | None = None
+    channel_groups: int = 1
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from trec_dse.graph import Node, QuantizedGraph, Shape, Work
 from trec_dse.memory import MemoryPlan
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.results import Cost, LayerCost, TrecCost
 from trec_dse.target import Target
 
@@ -72,7 +73,7 @@ def _cycles(node: Node, graph: QuantizedGraph, target: Target, *, worst: bool) -
 
 def _dense_macs(node: Node, graph: QuantizedGraph) -> int:
     shapes = _inputs(node, graph)
-    if isinstance(node.op, TrecConv2d):
+    if isinstance(node.op, TrecConv2d | TrecStripConv2d):
         return Conv2d(node.op.out_channels, node.op.window).macs(*shapes)
     return node.op.macs(*shapes)
 
@@ -87,10 +88,10 @@ def _layer(graph: QuantizedGraph, node: Node, target: Target, flash_bytes: int) 
         cycles=_cycles(node, graph, target, worst=False),
         flash_bytes=flash_bytes,
         scratch_bytes=node.op.scratch_bytes(*shapes),
-        trec=_trec(node.op, shapes[0]) if isinstance(node.op, TrecConv2d) else None,
+        trec=_trec(node.op, shapes[0]) if isinstance(node.op, TrecConv2d | TrecStripConv2d) else None,
     )
 
 
-def _trec(op: TrecConv2d, shape: Shape) -> TrecCost:
+def _trec(op: TrecConv2d | TrecStripConv2d, shape: Shape) -> TrecCost:
     n, slices, mean = op.n_positions(shape), op.n_slices(shape), op.clusters(shape)
     return TrecCost(op.config, n, slices, mean, slices * op.cap(shape), 1 - mean / (slices * n))

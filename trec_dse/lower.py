@@ -19,9 +19,10 @@ from trec_dse.ops.dense import Dense
 from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
 from trec_dse.ops.max_pool2d import MaxPool2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.trec.conv import TrecConv2d as TrecModule
 
-FUSES = (Conv2d, DepthwiseConv2d, Dense, Add, TrecConv2d)
+FUSES = (Conv2d, DepthwiseConv2d, Dense, Add, TrecConv2d, TrecStripConv2d)
 
 
 class _Tracer(fx.Tracer):
@@ -189,14 +190,13 @@ def _convolution(b: _Builder, node: fx.Node, source: fx.Node, conv: nn.Conv2d) -
 
 
 def _trec(b: _Builder, node: fx.Node, source: fx.Node, layer: TrecModule) -> None:
-    if layer.config.scope == "strip_shared":
-        raise UnsupportedError(f"layer {node.target!r} clusters strips, which has no int8 kernel")
     window = _window(node, layer.kernel_size, layer.stride, layer.padding)
     weights = {"weights": _array(layer.weight.permute(0, 2, 3, 1)), "bias": _bias(layer, layer.out_channels)}
     if layer.hash is not None:
         weights |= {"hash": _array(layer.hash), "thresholds": _array(layer.thresholds)}
     config = replace(layer.config, clustering="image")  # a device sees one image at a time
-    b.add(node, TrecConv2d(layer.out_channels, window, config), [source], weights)
+    kind = TrecStripConv2d if config.scope == "strip_shared" else TrecConv2d
+    b.add(node, kind(layer.out_channels, window, config), [source], weights)
 
 
 def _linear(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Linear) -> None:

@@ -43,7 +43,11 @@ def resolve(policy: TrecPolicy, shapes: Mapping[str, ConvShape]) -> dict[str, Tr
         shape = shapes[name]
         scope: HashScope = "kernel_reuse" if name in reusing else policy.scope
         hash_bits = min(bits[name], shape.out_channels) if name in reusing else bits[name]
-        configs[name] = TrecConfig(hash_bits, _vector_length(policy, shape), scope, policy.max_clusters)
+        if scope == "strip_shared":
+            length, groups = _strip(policy, shape)
+            configs[name] = TrecConfig(hash_bits, length, scope, policy.max_clusters, groups)
+        else:
+            configs[name] = TrecConfig(hash_bits, _vector_length(policy, shape), scope, policy.max_clusters)
     return configs
 
 
@@ -63,13 +67,30 @@ def _treated(policy: TrecPolicy, shapes: Iterable[str]) -> list[str]:
     return [name for name in present if name in policy.layers]
 
 
-def _vector_length(policy: TrecPolicy, shape: ConvShape) -> int:
+def _strip(policy: TrecPolicy, shape: ConvShape) -> tuple[int, int]:
+    """L and the channel groups of strips that tile a kernel row."""
+    groups = nearest_divisor(shape.in_channels, policy.channel_groups)
+    depth = shape.in_channels // groups
+    pixels = {
+        "kernel_row": shape.kernel_w,
+        "channels": 1,
+        "whole": shape.kernel_w,
+        "custom": nearest_divisor(shape.kernel_w, _custom_length(policy) // depth),
+    }[policy.slice_policy]
+    return pixels * depth, groups
+
+
+def _custom_length(policy: TrecPolicy) -> int:
     if policy.slice_policy == "custom" and policy.vector_length < 1:
         raise CandidateError(f"slice policy 'custom' needs a vector_length of at least 1, found {policy.vector_length}")
+    return policy.vector_length
+
+
+def _vector_length(policy: TrecPolicy, shape: ConvShape) -> int:
     wanted = {
         "kernel_row": shape.kernel_w * shape.in_channels,
         "channels": shape.in_channels,
         "whole": shape.unfolded_length,
-        "custom": policy.vector_length,
+        "custom": _custom_length(policy),
     }[policy.slice_policy]
     return nearest_divisor(shape.unfolded_length, wanted)
