@@ -12,7 +12,7 @@ HashScope = Literal["per_slice", "shared", "kernel_reuse", "strip_shared"]
 PolicyScope = Literal["per_slice", "shared", "strip_shared"]
 ClusteringScope = Literal["image", "batch"]
 SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
-HashGradient = Literal["soft", "none"]
+HashGradient = Literal["soft", "neighbours", "paper", "none"]
 MAX_HASH_BITS = 12
 
 
@@ -90,7 +90,10 @@ class Recipe:
         epochs: dense training.
         fine_tune_epochs: after structured pruning.
         trec_epochs: after TREC has been inserted.
-        hash_gradient: "soft" learns hashes by the soft-membership surrogate, "none" keeps their initial value.
+        hash_gradient: "soft" learns hashes by soft memberships: over all signatures up to 6 hash bits, over one-bit
+            neighbours beyond; "neighbours" takes these always, "paper" is the published gradient, which is almost
+            zero, and "none" keeps the initial value.
+        kernel_surrogate: whether reused kernels also learn from what they do as a hash.
     """
 
     epochs: int = 10
@@ -101,6 +104,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     hash_gradient: HashGradient = "soft"
+    kernel_surrogate: bool = False
     n_train: int = 0
     n_validation: int = 0
     n_calibration: int = 64

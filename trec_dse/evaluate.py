@@ -250,7 +250,10 @@ def _configs(model: nn.Module, candidate: Candidate, dataset: Dataset) -> dict[s
 
 
 def _with_trec(model: nn.Module, candidate: Candidate, configs: dict[str, TrecConfig], images: Tensor) -> nn.Module:
-    return apply_trec(model, configs, images, hash_gradient=candidate.recipe.hash_gradient)
+    recipe = candidate.recipe
+    return apply_trec(
+        model, configs, images, hash_gradient=recipe.hash_gradient, kernel_surrogate=recipe.kernel_surrogate
+    )
 
 
 def _nhwc(images: Tensor) -> Tensor:

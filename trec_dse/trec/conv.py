@@ -7,7 +7,8 @@ With kernel reuse the first H kernels are the hash, and the projections are alre
 first H channels: only the other channels are computed from means.
 """
 
-from typing import Self
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ from trec_dse.trec.hashing import (
     weight_matrix,
 )
 from trec_dse.trec.layout import ConvGeometry, layout_of
+from trec_dse.trec.neighbours import neighbour_centroid_rows, neighbour_clusters, neighbour_memberships
+from trec_dse.trec.published import published_centroid_rows
 from trec_dse.trec.strips import multiply_strips, require_strips, strip_rows
 from trec_dse.trec.surrogate import MAX_SOFT_BITS, soft_centroid_rows, soft_memberships
 
@@ -67,28 +70,47 @@ def trec_conv2d(  # noqa: PLR0913, PLR0917 - the parameters of a convolution and
     return _output(x, rows, means, (weight, bias), geometry, config), counts
 
 
-def soft_conv2d(  # noqa: PLR0913, PLR0917 - as above
+GradientForm = Literal["all", "neighbours", "published"]
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a hash gets its gradient. `form`: over all signatures, one-bit neighbours, or as published, without slope."""
+
+    form: GradientForm
+    slope: float
+
+
+def learning_conv2d(  # noqa: PLR0913, PLR0917 - as above
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     hash: Tensor,
     thresholds: Tensor,
     config: TrecConfig,
-    slope: float,
+    learning: Learning,
     stride: tuple[int, int] = (1, 1),
     padding: tuple[int, int] = (0, 0),
 ) -> tuple[Tensor, Tensor]:
-    """As `trec_conv2d` in value, but gradients reach `hash` and `thresholds` by way of soft memberships."""
+    """As `trec_conv2d` in value, but gradients reach `hash` and, unless in the published form, `thresholds`."""
     geometry = _geometry(x, weight, stride, padding)
-    if native.is_usable(x, config):
-        return native.convolve(x, weight, bias, hash, thresholds, native.NativeCall(geometry, config, slope))
+    if learning.form == "all" and native.is_usable(x, config):
+        return native.convolve(x, weight, bias, hash, thresholds, native.NativeCall(geometry, config, learning.slope))
     rows = _rows(x, geometry, config)
-    projections = project(rows, hash)
+    is_published = learning.form == "published"
+    projections = project(rows.detach() if is_published else rows, hash)
     codes = codes_from_projections(projections, thresholds)
     indices, counts = assign_clusters(codes, config.hash_bits, config.max_clusters)
     if config.max_clusters is not None:
         codes = _codes_of_clusters(codes, indices)
-    means = soft_centroid_rows(rows, codes, soft_memberships(projections, thresholds, slope))
+    if is_published:
+        means = published_centroid_rows(rows, projections - thresholds.detach().unsqueeze(1), codes)
+    elif learning.form == "neighbours":
+        neighbours = neighbour_clusters(codes, indices, config.hash_bits)
+        memberships = neighbour_memberships(projections, thresholds, codes, learning.slope)
+        means = neighbour_centroid_rows(rows, indices, neighbours, memberships)
+    else:
+        means = soft_centroid_rows(rows, codes, soft_memberships(projections, thresholds, learning.slope))
     return _output(x, rows, means, (weight, bias), geometry, config), counts
 
 
@@ -145,13 +167,15 @@ class TrecConv2d(nn.Module):
     hash: nn.Parameter | None
     bias: nn.Parameter | None
 
-    def __init__(self, conv: nn.Conv2d, config: TrecConfig, hash_gradient: HashGradient = "soft") -> None:
+    def __init__(
+        self, conv: nn.Conv2d, config: TrecConfig, hash_gradient: HashGradient = "soft", kernel_surrogate: bool = False
+    ) -> None:
         super().__init__()
         stride, padding = _require_supported(conv)
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
         self.stride, self.padding = stride, padding
-        self.config, self.hash_gradient = config, hash_gradient
+        self.config, self.hash_gradient, self.kernel_surrogate = config, hash_gradient, kernel_surrogate
         self.slope = SLOPE_FIRST
         self.clusters_per_image: Tensor | None = None
         self.weight = nn.Parameter(conv.weight.detach().clone())
@@ -163,19 +187,25 @@ class TrecConv2d(nn.Module):
             self.register_parameter("hash", None)
             self.thresholds = nn.Parameter(zeros, requires_grad=False)
         else:
-            is_learned = hash_gradient == "soft" and config.hash_bits <= MAX_SOFT_BITS
             vectors = self.weight.new_zeros(n_hashes, config.vector_length, config.hash_bits)
-            self.hash = nn.Parameter(vectors, requires_grad=is_learned)
-            self.thresholds = nn.Parameter(zeros, requires_grad=is_learned)
+            self.hash = nn.Parameter(vectors, requires_grad=hash_gradient != "none")
+            self.thresholds = nn.Parameter(zeros, requires_grad=hash_gradient in ("soft", "neighbours"))
 
     @classmethod
-    def from_conv(cls, conv: nn.Conv2d, config: TrecConfig, *, hash_gradient: HashGradient = "soft") -> Self:
+    def from_conv(
+        cls,
+        conv: nn.Conv2d,
+        config: TrecConfig,
+        *,
+        hash_gradient: HashGradient = "soft",
+        kernel_surrogate: bool = False,
+    ) -> Self:
         """A TREC layer with the weights of `conv`; its hash is zero until `initialise_hash`.
 
-        Raises UnsupportedError for groups, dilation or other padding than a number of zeros, CandidateError where
-        `config` does not fit the convolution. Hashes of more than 6 bits keep their initial value.
+        The last two are those of `Recipe`. Raises UnsupportedError for groups, dilation or other padding than a number
+        of zeros, CandidateError where `config` does not fit the convolution.
         """
-        return cls(conv, config, hash_gradient).train(conv.training)
+        return cls(conv, config, hash_gradient, kernel_surrogate).train(conv.training)
 
     @torch.no_grad()
     def initialise_hash(self, x: Tensor) -> None:
@@ -202,16 +232,32 @@ class TrecConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, M, H_out, W_out) of `x` (B, C, H, W)."""
-        is_soft = self.training and self.thresholds.requires_grad and torch.is_grad_enabled()
         tensors = (x, self.weight, self.bias)
         where = (self.stride, self.padding)
-        if is_soft and self.config.hash_bits > 0:
-            hash_vectors, thresholds = _quickened(self.hash_vectors), _quickened(self.thresholds)
-            y, counts = soft_conv2d(*tensors, hash_vectors, thresholds, self.config, self.slope, *where)
+        learning = self._learning() if self.training and torch.is_grad_enabled() else None
+        if learning is not None:
+            thresholds = _quickened(self.thresholds)
+            y, counts = learning_conv2d(*tensors, self._learned_hash(), thresholds, self.config, learning, *where)
         else:
             y, counts = trec_conv2d(*tensors, self.hash_vectors, self.thresholds, self.config, *where)
         self.clusters_per_image = counts
         return y
+
+    def _learning(self) -> Learning | None:
+        """How the hash learns; None if it does not."""
+        is_surrogate = self.hash_gradient in ("soft", "neighbours")
+        is_learned = self.kernel_surrogate and is_surrogate if self.hash is None else self.hash.requires_grad
+        if not is_learned or self.config.hash_bits == 0:
+            return None
+        if not is_surrogate:
+            return Learning("published", self.slope)
+        takes_all = self.hash_gradient == "soft" and self.config.hash_bits <= MAX_SOFT_BITS
+        return Learning("all" if takes_all else "neighbours", self.slope)
+
+    def _learned_hash(self) -> Tensor:
+        if self.hash is None:
+            return kernel_hash(self.weight, self.config.hash_bits, self.config.vector_length)
+        return self.hash if self.hash_gradient == "paper" else _quickened(self.hash)
 
     def _require_slices(self) -> int:
         length, config = self.in_channels * self.kernel_size[0] * self.kernel_size[1], self.config
