@@ -1,7 +1,11 @@
 """The compiled convolution gives what plain PyTorch gives: outputs, clusters and every gradient."""
 
+import contextlib
+import ctypes
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ from torch import Tensor, nn
 from trec_dse import toolchain
 from trec_dse.candidate import HashScope, TrecConfig
 from trec_dse.errors import ToolchainError
+from trec_dse.resources import package_folder
 from trec_dse.trec import native
 from trec_dse.trec.conv import TrecConv2d
 
@@ -56,6 +61,7 @@ CASES = [
     # slices that begin and end in the middle of a pixel and of a kernel row
     *(_Case(4, (9, 8), 8, (3, 3), _config(s, 3, 6), (2, 1), (1, 1)) for s in ("per_slice", "shared", "kernel_reuse")),
     _Case(4, (9, 9), 20, (3, 3), _config("per_slice", 4, 36, cap=5), padding=(1, 1), bias=False),
+    _Case(4, (12, 12), 8, (3, 3), _config("shared", 12, 18)),
     _Case(2, (6, 6), 1, (1, 1), _config("per_slice", 1, 1)),
     _Case(32, (7, 7), 33, (3, 2), _config("per_slice", 6, 32)),
     # strips: of one pixel, of a kernel row, in channel groups, strided, and reaching into the padding
@@ -94,13 +100,13 @@ def _assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None
         assert error < 2e-5, f"{name}: {error:.1e}"
 
 
-@pytest.mark.parametrize("hash_gradient", ["none", "soft"])
+@pytest.mark.parametrize("hash_gradient", ["none", "soft", "neighbours"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_compiled_and_plain_steps_agree(case: _Case, hash_gradient: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x = case.layer(hash_gradient), case.images()
     gradient = torch.randn_like(layer(x))
     found = _step(layer, x, gradient)
-    if hash_gradient == "soft" and case.config.scope != "kernel_reuse":
+    if hash_gradient != "none" and case.config.scope != "kernel_reuse":
         assert found["hash"].abs().max() > 1e-4
     _assert_equal(found, _in_plain_pytorch(monkeypatch, layer, x, gradient))
 
@@ -143,6 +149,23 @@ def test_double_precision_and_batch_clusters_go_the_plain_way() -> None:
     assert native.is_usable(x, TrecConfig(1, 1))
     assert not native.is_usable(x.double(), TrecConfig(1, 1))
     assert not native.is_usable(x, TrecConfig(1, 1, clustering="batch"))
+
+
+def test_every_compiler_for_this_machine_makes_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a compiler that refused them would silently leave training slow
+    compilers = []
+    for name in ("gcc", "zig"):
+        with contextlib.suppress(ToolchainError):
+            compilers.append(toolchain.find_host_compiler(name))
+    for compiler in compilers:
+        monkeypatch.setattr(toolchain, "find_host_compiler", functools.partial(_given, compiler))
+        path = tmp_path / f"{compiler.name}.so"
+        native._compile(package_folder("trec") / "kernels", path, native._FLAGS)
+        assert ctypes.CDLL(str(path)).trec_is_parallel() == (compiler.name == "gcc")
+
+
+def _given(compiler: toolchain.Compiler) -> toolchain.Compiler:
+    return compiler
 
 
 def test_a_machine_without_a_compiler_trains_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,8 +94,9 @@ def learning_conv2d(  # noqa: PLR0913, PLR0917 - as above
 ) -> tuple[Tensor, Tensor]:
     """As `trec_conv2d` in value, but gradients reach `hash` and, unless in the published form, `thresholds`."""
     geometry = _geometry(x, weight, stride, padding)
-    if learning.form == "all" and native.is_usable(x, config):
-        return native.convolve(x, weight, bias, hash, thresholds, native.NativeCall(geometry, config, learning.slope))
+    if learning.form != "published" and native.is_usable(x, config):
+        call = native.NativeCall(geometry, config, learning.slope, learning.form == "neighbours")
+        return native.convolve(x, weight, bias, hash, thresholds, call)
     rows = _rows(x, geometry, config)
     is_published = learning.form == "published"
     projections = project(rows.detach() if is_published else rows, hash)

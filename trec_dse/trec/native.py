@@ -26,17 +26,23 @@ from trec_dse.trec.hashing import weight_matrix
 from trec_dse.trec.layout import ConvGeometry, Layout, layout_of
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast")
-_PARALLEL = ("-fopenmp",)  # gcc's runtime is the one that torch has loaded: its threads then serve both
+_PARALLEL = ("-fopenmp",)  # gcc's runtime is the one that torch has loaded, whose threads then serve both
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
 class NativeCall:
-    """What a call needs besides tensors. `slope` is None where the hash has no gradient."""
+    """What a call needs besides tensors.
+
+    Attributes:
+        slope: None where the hash has no gradient.
+        takes_neighbours: whether that comes from one-bit neighbours instead of all signatures.
+    """
 
     geometry: ConvGeometry
     config: TrecConfig
     slope: float | None = None
+    takes_neighbours: bool = False
 
     @property
     def layout(self) -> Layout:
@@ -56,7 +62,8 @@ class _Images(ctypes.Structure):
 _SIZES = (
     *("in_c", "in_h", "in_w", "pad_h", "pad_w"),
     *("n_groups", "n_parts", "n_vectors", "n_outputs"),
-    *("length", "hash_bits", "out_c", "max_clusters", "exact_c", "has_own_hash", "n_runs", "uses_in_order"),
+    *("length", "hash_bits", "out_c", "max_clusters", "exact_c", "has_own_hash", "n_runs"),
+    *("uses_in_order", "takes_neighbours"),
 )
 _TABLES = (
     *("runs", "bases", "uses", "weights", "weights_t", "bias", "hash", "hash_t", "thresholds", "steepness"),
@@ -113,7 +120,7 @@ def library() -> ctypes.CDLL | None:
     """The kernels, compiled once per version of their text and per kind of CPU; None without a compiler."""
     folder = package_folder("trec") / "kernels"
     cpu = hashlib.sha256(_cpu_features().encode()).hexdigest()[:16]
-    digest = hashlib.sha256("\0".join([*_FLAGS, *_PARALLEL, cpu]).encode())
+    digest = hashlib.sha256("\0".join([*_FLAGS, cpu]).encode())
     for path in sorted(folder.iterdir()):
         digest.update(path.read_bytes())
     path = cache_folder() / "trec" / f"{digest.hexdigest()[:16]}.so"
@@ -130,13 +137,11 @@ def library() -> ctypes.CDLL | None:
 
 
 def _compile(folder: Path, path: Path, flags: tuple[str, ...]) -> None:
-    """With OpenMP where the compiler has it, else without."""
+    """With OpenMP by gcc only: others link without a word and then lack its runtime."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sources, compiler = sorted(folder.glob("*.c")), toolchain.find_host_compiler()
-    try:
-        toolchain.build_host_library(sources, [folder], path, compiler, flags=(*flags, *_PARALLEL))
-    except ToolchainError:
-        toolchain.build_host_library(sources, [folder], path, compiler, flags=flags)
+    compiler = toolchain.find_host_compiler()
+    flags = (*flags, *_PARALLEL) if compiler.name == "gcc" else flags
+    toolchain.build_host_library(sorted(folder.glob("*.c")), [folder], path, compiler, flags=flags)
 
 
 def _cpu_features() -> str:
@@ -273,6 +278,7 @@ class _Task:
             0 if config.scope == "shared" else 1,
             layout.runs.shape[1],
             int(layout.is_in_order),
+            int(self.call.takes_neighbours),
         )
         pointers = {name: tensor.data_ptr() for name, tensor in self.tables.items()}
         return _Job(*sizes, **pointers, x=_images(x), y=_images(y))

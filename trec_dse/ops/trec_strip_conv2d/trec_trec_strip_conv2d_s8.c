@@ -1,9 +1,9 @@
 /* TREC int8 convolution on strips, with the two-step stack.
  *
- * All strips that some output uses are hashed and put into clusters, one group of channels after the other. Then, output
- * channel by output channel, every centroid is multiplied by every part of the kernel (one strip of weights), and an
- * output adds up the products that its strips' clusters name. A strip of padding alone is worth exactly nothing: it
- * belongs to no cluster, and the cluster behind the last one, whose products are zero, stands for it.
+ * All strips that some output uses are hashed and put into clusters, one group of channels after the other. Then,
+ * output channel by output channel, every centroid is multiplied by every part of the kernel (one strip of weights),
+ * and an output adds up the products that its strips' clusters name. A strip of padding alone is worth exactly nothing:
+ * it belongs to no cluster, and the cluster behind the last one, whose products are zero, stands for it.
  */
 #include "trec_trec_strip_conv2d_s8.h"
 
@@ -70,7 +70,8 @@ static int is_used(int32_t place, int32_t kernel, int32_t step, int32_t stride, 
     return 0;
 }
 
-/* The vector of a group of channels in the strip that starts at pixel (y, x); in place where it lies in one piece. */
+/* The vector (length) of a group of channels in the strip that starts at pixel (y, x): in place where it lies in one
+ * piece, else copied to vector. input: (in_h, in_w, in_c) */
 static const int8_t *find_vector(const trec_trec_strip_conv2d *p, const int8_t *input, int32_t y, int32_t x,
                                  int32_t group, int8_t *vector)
 {
@@ -122,7 +123,8 @@ static uint16_t nearest(const uint16_t *signatures, int32_t n, uint32_t signatur
 }
 
 /* The cluster of a vector, which it opens or joins; *n counts them. */
-static uint8_t join(const trec_trec_strip_conv2d *p, const workspace *w, const int8_t *vector, int32_t group, int32_t *n)
+static uint8_t join(const trec_trec_strip_conv2d *p, const workspace *w, const int8_t *vector, int32_t group,
+                    int32_t *n)
 {
     const uint32_t signature = sign(p, vector, group);
     if (w->reverse[signature] == UNSEEN && *n < p->max_clusters) {

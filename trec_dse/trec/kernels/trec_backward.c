@@ -1,4 +1,5 @@
 /* The backward pass: exact for the clusters as they are, and soft memberships where the hash learns. */
+#include "trec_neighbours.h"
 #include "trec_soft.h"
 
 typedef struct {
@@ -11,6 +12,7 @@ typedef struct {
     float *shares;                   /* (slots): 1 / size */
     float *cluster_outputs;          /* (max_clusters, out_c_p): outputs summed over the users of a cluster */
     soft_space soft;
+    neighbour_space neighbours;
 } workspace;
 
 static int is_soft(const job *j)
@@ -18,11 +20,16 @@ static int is_soft(const job *j)
     return j->steepness != NULL;
 }
 
+static int takes_all(const job *j)
+{
+    return is_soft(j) && !j->takes_neighbours;
+}
+
 static workspace cut(const job *j, scratch_space *scratch)
 {
     const int64_t length_p = round_up(j->length);
     const int64_t out_p = round_up(j->out_c);
-    const int64_t slots = is_soft(j) ? soft_slots(j) : j->max_clusters;
+    const int64_t slots = takes_all(j) ? soft_slots(j) : j->max_clusters;
     workspace w = {0};
     w.padded = take(scratch, padded_floats(j));
     w.padded_gradient = take(scratch, padded_floats(j));
@@ -33,8 +40,10 @@ static workspace cut(const job *j, scratch_space *scratch)
     w.per_member = take(scratch, j->max_clusters * length_p);
     w.shares = take(scratch, slots);
     w.cluster_outputs = take(scratch, j->max_clusters * out_p);
-    if (is_soft(j)) {
+    if (takes_all(j)) {
         w.soft = cut_soft(j, scratch);
+    } else if (is_soft(j)) {
+        w.neighbours = cut_neighbours(j, scratch);
     }
     if (is_soft(j) || j->exact_c > 0) {
         w.rows_gradient = take(scratch, j->n_vectors * length_p);
@@ -89,15 +98,19 @@ static void run_parts(const job *j, const workspace *w, int32_t group, const uin
         clear(w->cluster_outputs, (int64_t)n_clusters * out_p);
         for (int32_t i = 0; i < j->n_outputs; i++) {
             if (uses[i] >= 0) {
-                add_row(w->cluster_outputs + (int64_t)clusters[uses[i]] * out_p, w->outputs + (int64_t)i * out_p, out_p);
+                float *into = w->cluster_outputs + (int64_t)clusters[uses[i]] * out_p;
+                add_row(into, w->outputs + (int64_t)i * out_p, out_p);
             }
         }
         multiply(j->length, out_p, n_clusters, by_columns(w->means, length_p), w->cluster_outputs, out_p,
                  sums->weights + slice * j->length * out_p, out_p, 1);
         multiply(n_clusters, length_p, j->out_c, by_rows(w->cluster_outputs, out_p),
                  j->weights_t + slice * j->out_c * length_p, length_p, w->per_member, length_p, 1);
-        if (is_soft(j)) {
-            add_part(j, &w->soft, j->weights + slice * j->length * out_p, uses, w->outputs);
+        const float *weights = j->weights + slice * j->length * out_p;
+        if (takes_all(j)) {
+            add_part(j, &w->soft, weights, uses, w->outputs);
+        } else if (is_soft(j)) {
+            add_neighbour_part(j, &w->neighbours, w->rows, w->means, n_clusters, weights, uses, w->outputs);
         }
     }
     for (int32_t c = 0; c < n_clusters; c++) {
@@ -107,15 +120,34 @@ static void run_parts(const job *j, const workspace *w, int32_t group, const uin
     }
 }
 
-static void prepare_soft(const job *j, const workspace *w, int32_t group, const uint16_t *codes, int32_t n_clusters)
+/* projections = steepness times distance from the threshold */
+static void find_distances(const job *j, const workspace *w, int32_t group)
 {
     const int32_t bits_p = round_up(j->hash_bits);
-    const int32_t own = group * j->has_own_hash;
+    const int64_t own = group * j->has_own_hash;
+    const float *thresholds = j->thresholds + own * bits_p;
     const float *steepness = j->steepness + (int64_t)group * bits_p;
-    multiply(j->n_vectors, bits_p, j->length, by_rows(w->rows, round_up(j->length)),
-             j->hash + (int64_t)own * j->length * bits_p, bits_p, w->projections, bits_p, 0);
+    multiply(j->n_vectors, bits_p, j->length, by_rows(w->rows, round_up(j->length)), j->hash + own * j->length * bits_p,
+             bits_p, w->projections, bits_p, 0);
+    for (int32_t t = 0; t < j->n_vectors; t++) {
+        float *row = w->projections + (int64_t)t * bits_p;
+        for (int32_t h = 0; h < bits_p; h += LANES) {
+            store(row + h, (load(row + h) - load(thresholds + h)) * load(steepness + h));
+        }
+    }
+}
+
+static void prepare_soft(const job *j, workspace *w, int32_t group, const uint16_t *clusters, const uint16_t *codes,
+                         int32_t n_clusters)
+{
+    find_distances(j, w, group);
+    if (!takes_all(j)) {
+        find_neighbours(j, &w->neighbours, clusters, codes, n_clusters);
+        return;
+    }
+    const float *steepness = j->steepness + (int64_t)group * round_up(j->hash_bits);
     lay_out_slots(j, &w->soft, codes, n_clusters, steepness, w->soft.gradient);
-    find_memberships(j, &w->soft, w->projections, j->thresholds + (int64_t)own * bits_p, steepness);
+    find_memberships(j, &w->soft, w->projections);
     average_ghosts(j, &w->soft, w->rows, n_clusters, w->means);
     transpose(j, w->means, soft_slots(j), j->length, round_up(j->length), w->soft.means_t);
     if (!j->uses_in_order) {
@@ -130,7 +162,12 @@ static void find_projection_gradient(const job *j, const workspace *w, int32_t g
     const int32_t bits_p = round_up(j->hash_bits);
     float *thresholds = sums->thresholds + (int64_t)group * j->has_own_hash * bits_p;
     if (is_soft(j)) {
-        finish_soft(j, &w->soft, w->rows, w->means, w->per_member, n_clusters, w->projections);
+        if (takes_all(j)) {
+            finish_soft(j, &w->soft, w->rows, w->means, w->per_member, n_clusters, w->projections);
+        } else {
+            finish_neighbours(j, &w->neighbours, w->rows, w->means, w->per_member, n_clusters,
+                              j->steepness + (int64_t)group * bits_p, w->projections);
+        }
         for (int32_t h = 0; h < bits_p; h += LANES) {
             lanes sum = {0};
             for (int32_t t = 0; t < j->n_vectors; t++) {
@@ -187,7 +224,7 @@ static void scatter(const job *j, const workspace *w, int32_t group, const uint1
     }
 }
 
-static void run_group(const job *j, const workspace *w, int32_t n, int32_t group, const totals *sums)
+static void run_group(const job *j, workspace *w, int32_t n, int32_t group, const totals *sums)
 {
     const int64_t place = (int64_t)n * j->n_groups + group;
     const uint16_t *clusters = j->clusters + place * j->n_vectors;
@@ -195,7 +232,7 @@ static void run_group(const job *j, const workspace *w, int32_t n, int32_t group
     gather(j, w->padded, group, w->rows);
     average(j, w->rows, clusters, n_clusters, w->means, w->shares);
     if (is_soft(j)) {
-        prepare_soft(j, w, group, j->codes + place * j->max_clusters, n_clusters);
+        prepare_soft(j, w, group, clusters, j->codes + place * j->max_clusters, n_clusters);
     }
     run_parts(j, w, group, clusters, n_clusters, sums);
     if (is_soft(j) || j->exact_c > 0) {
@@ -210,7 +247,7 @@ static void run_group(const job *j, const workspace *w, int32_t n, int32_t group
 void trec_backward(const job *j, const share *mine)
 {
     scratch_space space = {mine->scratch, 0};
-    const workspace w = cut(j, &space);
+    workspace w = cut(j, &space);
     clear(w.padded, padded_floats(j));
     clear(w.rows, j->n_vectors * (int64_t)round_up(j->length)); /* what pads a row is multiplied by zeros later */
     clear(w.outputs, (int64_t)j->n_outputs * round_up(j->out_c));

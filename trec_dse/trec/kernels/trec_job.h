@@ -1,4 +1,4 @@
-/* One TREC convolution over a batch, as the training kernels see it; kernels.py describes the struct to ctypes.
+/* One TREC convolution over a batch, as the training kernels see it; native.py describes the structs to ctypes.
  *
  * An image gives n_vectors neuron vectors of `length` elements in each of n_groups groups. Vectors of one group and
  * one image are clustered together. Output i adds up, over groups and parts, the product of the centroid of vector
@@ -23,24 +23,25 @@ typedef struct {
     int32_t n_groups, n_parts, n_vectors, n_outputs;
     int32_t length, hash_bits, out_c;
     int32_t max_clusters;
-    int32_t exact_c;      /* kernel reuse: the first exact_c = hash_bits outputs are the projections; else 0 */
-    int32_t has_own_hash; /* 1 where every group has its hash, 0 where one serves all */
+    int32_t exact_c;          /* kernel reuse: the first exact_c = hash_bits outputs are the projections; else 0 */
+    int32_t has_own_hash;     /* 1 where every group has its hash, 0 where one serves all */
     int32_t n_runs;
-    int32_t uses_in_order; /* 1 where there is one part and output i uses vector i */
-    const int32_t *runs;     /* (n_groups, n_runs, 2): where a vector's elements lie from its base, and how many */
-    const int32_t *bases;    /* (n_vectors): in the padded image (in_h + 2 pad_h, in_w + 2 pad_w, in_c) */
-    const int32_t *uses;     /* (n_parts, n_outputs): a vector, or -1 for padding alone */
-    const float *weights;    /* (n_groups, n_parts, length, out_c_p) */
-    const float *weights_t;  /* (n_groups, n_parts, out_c, length_p) */
-    const float *bias;       /* (out_c_p) */
-    const float *hash;       /* (n_groups or 1, length, hash_bits_p) */
-    const float *hash_t;     /* (n_groups or 1, hash_bits, length_p) */
-    const float *thresholds; /* (n_groups or 1, hash_bits_p) */
-    const float *steepness;  /* (n_groups, hash_bits_p): slope over deviation; NULL without a soft gradient */
-    uint16_t *clusters;      /* (images, n_groups, n_vectors): the cluster of every vector */
-    uint16_t *codes;         /* (images, n_groups, max_clusters): the signature that opened it */
-    int32_t *counts;         /* (images, n_groups): numbers of clusters */
-    images x, y;             /* of in_c and out_c channels; in the backward pass y holds the gradient of the output */
+    int32_t uses_in_order;    /* 1 where there is one part and output i uses vector i */
+    int32_t takes_neighbours; /* the form of the soft gradient: 1 for one-bit neighbours, 0 for all signatures */
+    const int32_t *runs;      /* (n_groups, n_runs, 2): where a vector's elements lie from its base, and how many */
+    const int32_t *bases;     /* (n_vectors): in the padded image (in_h + 2 pad_h, in_w + 2 pad_w, in_c) */
+    const int32_t *uses;      /* (n_parts, n_outputs): a vector, or -1 for padding alone */
+    const float *weights;     /* (n_groups, n_parts, length, out_c_p) */
+    const float *weights_t;   /* (n_groups, n_parts, out_c, length_p) */
+    const float *bias;        /* (out_c_p) */
+    const float *hash;        /* (n_groups or 1, length, hash_bits_p) */
+    const float *hash_t;      /* (n_groups or 1, hash_bits, length_p) */
+    const float *thresholds;  /* (n_groups or 1, hash_bits_p) */
+    const float *steepness;   /* (n_groups, hash_bits_p): slope over deviation; NULL without a soft gradient */
+    uint16_t *clusters;       /* (images, n_groups, n_vectors): the cluster of every vector */
+    uint16_t *codes;          /* (images, n_groups, max_clusters): the signature that opened it */
+    int32_t *counts;          /* (images, n_groups): numbers of clusters */
+    images x, y;              /* of in_c and out_c channels; in the backward pass y holds the gradient of the output */
     images x_gradient;
 } job;
 

@@ -59,7 +59,8 @@ INLINE lanes at_least_zero(lanes v)
 }
 
 /* The transpose: to[c * to_row + r] = from[r * from_row + c], four values at a time. */
-static inline void flip(int32_t n_rows, int32_t n_columns, const float *from, int64_t from_row, float *to, int64_t to_row)
+static inline void flip(int32_t n_rows, int32_t n_columns, const float *from, int64_t from_row, float *to,
+                        int64_t to_row)
 {
     enum { BLOCK = 32 };
     for (int32_t start = 0; start < n_columns; start += BLOCK) {

@@ -71,19 +71,11 @@ static inline void lay_out_slots(const job *j, const soft_space *s, const uint16
     }
 }
 
-/* Turns projections (n_vectors, hash_bits_p) into steepness times distance from the threshold, and fills memberships
- * and totals. */
-static inline void find_memberships(const job *j, const soft_space *s, float *projections, const float *thresholds,
-                                    const float *steepness)
+/* Fills memberships and totals. projections: steepness times distance from the threshold, (n_vectors, hash_bits_p) */
+static inline void find_memberships(const job *j, const soft_space *s, const float *projections)
 {
     const int32_t bits_p = round_up(j->hash_bits);
     const int32_t slots_p = round_up(soft_slots(j));
-    for (int32_t t = 0; t < j->n_vectors; t++) {
-        float *row = projections + (int64_t)t * bits_p;
-        for (int32_t h = 0; h < bits_p; h += LANES) {
-            store(row + h, (load(row + h) - load(thresholds + h)) * load(steepness + h));
-        }
-    }
     multiply(j->n_vectors, slots_p, j->hash_bits, by_rows(projections, bits_p), s->bits, slots_p, s->memberships,
              slots_p, 0);
     clear(s->totals, slots_p);
@@ -143,7 +135,8 @@ static inline void add_part(const job *j, const soft_space *s, const float *weig
     const int32_t slots_p = round_up(soft_slots(j));
     multiply(j->out_c, slots_p, j->length, by_columns(weights, out_p), s->means_t, slots_p, s->products_t, slots_p, 0);
     if (j->uses_in_order) {
-        multiply(j->n_outputs, slots_p, j->out_c, by_rows(outputs, out_p), s->products_t, slots_p, s->gradient, slots_p, 0);
+        multiply(j->n_outputs, slots_p, j->out_c, by_rows(outputs, out_p), s->products_t, slots_p, s->gradient,
+                 slots_p, 0);
         return;
     }
     multiply(j->n_outputs, slots_p, j->out_c, by_rows(outputs, out_p), s->products_t, slots_p, s->use_part, slots_p, 0);
