@@ -8,7 +8,7 @@ from typing import cast, get_args
 
 from optuna.trial import BaseTrial
 
-from trec_dse.candidate import Candidate, Recipe, SlicePolicy, TrecPolicy
+from trec_dse.candidate import Candidate, PolicyScope, Recipe, SlicePolicy, TrecPolicy
 
 DATASET = "digits"
 RECIPE = Recipe(epochs=15, fine_tune_epochs=3, trec_epochs=3, batch_size=32, learning_rate=0.05)
@@ -38,14 +38,18 @@ def suggest_trec(trial: BaseTrial, depth: int) -> TrecPolicy:
     late = trial.suggest_int("hash_bits_late", 2, 6)
     slice_policy = cast(SlicePolicy, trial.suggest_categorical("slice_policy", get_args(SlicePolicy)))
     vector_length = trial.suggest_categorical("vector_length", [3, 6, 9, 12, 18, 36])
-    scope = trial.suggest_categorical("scope", ["per_slice", "shared"])
+    scope = cast(PolicyScope, trial.suggest_categorical("scope", get_args(PolicyScope)))
+    channel_groups = trial.suggest_categorical("channel_groups", [1, 2, 4, 8])
     n_kernel_reuse = trial.suggest_int("n_kernel_reuse", 0, 3)
+    if n_kernel_reuse >= depth:  # no layer is left for another scope
+        scope = "per_slice"
     return TrecPolicy(
         hash_bits_early=early,
         # the first half of the layers, rounded up, is early: a single layer has no late half
         hash_bits_late=late if depth > 1 else early,
         slice_policy=slice_policy,
         vector_length=vector_length if slice_policy == "custom" else 0,
-        scope="shared" if scope == "shared" and n_kernel_reuse < depth else "per_slice",
+        scope=scope,
         n_kernel_reuse=min(n_kernel_reuse, depth),
+        channel_groups=channel_groups if scope == "strip_shared" else 1,
     )

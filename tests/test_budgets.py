@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sorted(path for path in (ROOT / "trec_dse").rglob("*.py") if "__pycache__" not in path.parts)
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 C = sorted(path for path in (ROOT / "trec_dse").rglob("*.[ch]"))
-ENTRY_POINTS = {"trec_conv2d", "train"}  # the parameters of a convolution, the sentence of a training
+ENTRY_POINTS = {"trec_conv2d", "learning_conv2d", "train"}  # the parameters of a convolution, the sentence of a training
 
 
 def n_lines(path: Path) -> int:

@@ -12,7 +12,7 @@ from trec_dse.networks import build_model
 from trec_dse.search_space import SearchSpace, load_search_space, sample
 
 NAMES = plugins.data_names("search_spaces", ".py")
-N_SAMPLES = 150
+N_SAMPLES = 200
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
 
@@ -69,7 +69,9 @@ def test_dense_and_clustered_pruned_and_whole_candidates_are_in_it(drawn: Drawn)
 def test_every_slice_policy_and_scope_is_in_it(drawn: Drawn) -> None:
     policies = [candidate.trec for _, candidate in drawn if candidate.trec is not None]
     assert {policy.slice_policy for policy in policies} == {"kernel_row", "channels", "whole", "custom"}
-    assert {policy.scope for policy in policies} == {"per_slice", "shared"}
+    assert {policy.scope for policy in policies} == {"per_slice", "shared", "strip_shared"}
+    assert {policy.channel_groups for policy in policies} == {1, 2, 4, 8}
+    assert all(policy.channel_groups == 1 for policy in policies if policy.scope != "strip_shared")
     assert {0, 1, 2} <= {policy.n_kernel_reuse for policy in policies}
 
 

@@ -14,8 +14,8 @@ ROOMS: list[tuple[str, set[str]]] = [
         {"errors", "candidate", "codec", "target", "results", "resources", "plugins", "durable", "protocol", "device"},
     ),
     ("words of a search", {"objectives", "events", "pareto", "toolchain"}),
-    ("TREC in floating point", {"trec"}),
     ("the intermediate representation", {"graph"}),
+    ("TREC in floating point", {"trec"}),
     ("operators, networks, data", {"ops", "networks", "datasets", "store", "memory", "footprint", "twin"}),
     ("what a codegen feeds", {"codegen", "export_files"}),
     (

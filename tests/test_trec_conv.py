@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trec_dse.candidate import HashScope, TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
-from trec_dse.trec.conv import TrecConv2d, trec_conv2d
+from trec_dse.trec.conv import Learning, TrecConv2d, trec_conv2d
 from trec_dse.trec.hashing import unfold_rows
 
 SCOPES: tuple[HashScope, ...] = ("per_slice", "shared", "kernel_reuse")
@@ -160,9 +160,10 @@ def test_without_a_hash_gradient_only_weights_learn() -> None:
     assert learning == ["weight", "bias"]
 
 
-def test_hashes_of_more_than_six_bits_keep_their_value() -> None:
-    layer = TrecConv2d.from_conv(nn.Conv2d(3, 8, 3), TrecConfig(7, 9), hash_gradient="soft")
-    assert not layer.thresholds.requires_grad
+@pytest.mark.parametrize(("bits", "gradient", "form"), [(6, "soft", "all"), (7, "soft", "neighbours")])
+def test_hashes_of_more_than_six_bits_learn_from_their_neighbours(bits: int, gradient: str, form: str) -> None:
+    layer = TrecConv2d.from_conv(nn.Conv2d(3, 8, 3), TrecConfig(bits, 9), hash_gradient=gradient)  # type: ignore[arg-type]
+    assert layer._learning() == Learning(form, 2.0)  # type: ignore[arg-type]
 
 
 def test_the_slope_rises_from_two_to_eight() -> None:

@@ -78,6 +78,32 @@ def test_a_custom_policy_needs_a_length() -> None:
         resolve(TrecPolicy(2, 2, "custom"), SHAPES)
 
 
+@pytest.mark.parametrize(
+    ("policy", "strips"),
+    [
+        # (L, g) for C = 3, 64, 64 and kernels 5, 5, 3 wide
+        (TrecPolicy(4, 4, "kernel_row", scope="strip_shared"), [(15, 1), (320, 1), (192, 1)]),
+        (TrecPolicy(4, 4, "whole", scope="strip_shared"), [(15, 1), (320, 1), (192, 1)]),
+        (TrecPolicy(4, 4, "channels", scope="strip_shared"), [(3, 1), (64, 1), (64, 1)]),
+        # 4 groups: of 3 channels the nearest divisor is 3
+        (TrecPolicy(4, 4, "channels", scope="strip_shared", channel_groups=4), [(1, 3), (16, 4), (16, 4)]),
+        # 40 elements of 8 channels are 5 pixels: a row of 5; of a row of 3 the nearest divisor is 3
+        (TrecPolicy(4, 4, "custom", 40, "strip_shared", channel_groups=8), [(5, 3), (40, 8), (24, 8)]),
+        (TrecPolicy(4, 4, "custom", 1, "strip_shared"), [(3, 1), (64, 1), (64, 1)]),
+    ],
+)
+def test_a_slice_policy_gives_the_pixels_of_a_strip(policy: TrecPolicy, strips: list[tuple[int, int]]) -> None:
+    configs = resolve(policy, SHAPES).values()
+    assert [(config.vector_length, config.channel_groups) for config in configs] == strips
+    assert {config.scope for config in configs} == {"strip_shared"}
+
+
+def test_layers_that_reuse_their_kernel_have_slices_among_strips() -> None:
+    configs = resolve(TrecPolicy(5, 3, scope="strip_shared", channel_groups=2, n_kernel_reuse=1), SHAPES)
+    assert configs["conv2"] == TrecConfig(5, 320, "kernel_reuse")
+    assert configs["conv3"] == TrecConfig(3, 96, "strip_shared", channel_groups=2)
+
+
 def test_a_network_without_convolutions_resolves_to_nothing() -> None:
     assert resolve(TrecPolicy(2, 2), {}) == {}
 

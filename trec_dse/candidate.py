@@ -8,9 +8,11 @@ from typing import Literal
 
 from trec_dse.errors import CandidateError
 
-HashScope = Literal["per_slice", "shared", "kernel_reuse"]
+HashScope = Literal["per_slice", "shared", "kernel_reuse", "strip_shared"]
+PolicyScope = Literal["per_slice", "shared", "strip_shared"]
+ClusteringScope = Literal["image", "batch"]
 SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
-HashGradient = Literal["soft", "none"]
+HashGradient = Literal["soft", "neighbours", "paper", "none"]
 MAX_HASH_BITS = 12
 
 
@@ -21,15 +23,22 @@ class TrecConfig:
     Attributes:
         hash_bits: H, the number of hash functions; at most 2**H clusters per slice.
         vector_length: L, the length of a neuron vector; must divide K = kernel_h * kernel_w * in_channels.
-        scope: one hash per slice, one for all slices, or the first H kernels themselves.
+        scope: one hash per slice, one for all slices, or the first H kernels themselves. "strip_shared": slices
+            over the same pixels of the input are one vector, hashed and clustered once for the layer.
         max_clusters: cap on the clusters of a slice; a row beyond it joins the existing cluster whose
             signature is nearest in Hamming distance (the oldest on ties). None: min(2**H, N).
+        channel_groups: g, with "strip_shared" only: a strip's channels are cut into g vectors with a hash and clusters
+            of their own. L * g / C is then the strip's length in pixels and must divide kernel_w.
+        clustering: "batch" clusters the images of a training batch together, as the published PyTorch code does; on
+            a device, and so in int8, every image is clustered for itself.
     """
 
     hash_bits: int
     vector_length: int
     scope: HashScope = "per_slice"
     max_clusters: int | None = None
+    channel_groups: int = 1
+    clustering: ClusteringScope = "image"
 
     def __post_init__(self) -> None:
         if not 0 <= self.hash_bits <= MAX_HASH_BITS:
@@ -38,6 +47,11 @@ class TrecConfig:
             raise CandidateError(f"vector_length is {self.vector_length}; it must be at least 1")
         if self.max_clusters is not None and self.max_clusters < 1:
             raise CandidateError(f"max_clusters is {self.max_clusters}; it must be at least 1, or absent")
+        if self.channel_groups < 1 or (self.channel_groups > 1 and self.scope != "strip_shared"):
+            raise CandidateError(
+                f"channel_groups is {self.channel_groups} with scope {self.scope!r}; it must be at least 1, and more "
+                "only with 'strip_shared'"
+            )
 
 
 @dataclass(frozen=True)
@@ -49,25 +63,28 @@ class TrecPolicy:
         slice_policy: L as one kernel row (kernel_w * C), the channels of one pixel (C), all of K, or
             `vector_length` itself. The nearest divisor of K is taken.
         vector_length: the L asked for by the policy "custom"; ignored by the others.
-        scope: hash scope of the layers that do not reuse their kernel.
+        scope: hash scope of the layers that do not reuse their kernel. With "strip_shared" the slice policy says how
+            many pixels a strip has: a kernel row (also for "whole"), one, or what comes nearest to `vector_length`.
         n_kernel_reuse: this many layers, those whose hash would take most bytes, reuse their kernel.
         max_clusters: as in `TrecConfig`.
         layers: names of the convolutions to treat; None means all of them.
         layer_configs: layers whose config is given outright, besides those of `layers`. Only L follows the final
             shape, to the nearest divisor of K, and with kernel reuse H to the number of kernels.
         only_where_it_pays: leave dense what TREC would not make cheaper if every cluster there can be were found.
+        channel_groups: as in `TrecConfig`, with "strip_shared" only; the nearest divisor of C is taken.
     """
 
     hash_bits_early: int
     hash_bits_late: int
     slice_policy: SlicePolicy = "kernel_row"
     vector_length: int = 0
-    scope: Literal["per_slice", "shared"] = "per_slice"
+    scope: PolicyScope = "per_slice"
     n_kernel_reuse: int = 0
     max_clusters: int | None = None
     layers: tuple[str, ...] | None = None
     layer_configs: Mapping[str, TrecConfig] = field(default_factory=dict)
     only_where_it_pays: bool = False
+    channel_groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,10 @@ class Recipe:
         epochs: dense training.
         fine_tune_epochs: after structured pruning.
         trec_epochs: after TREC has been inserted.
-        hash_gradient: "soft" learns hashes by the soft-membership surrogate, "none" keeps their initial value.
+        hash_gradient: "soft" learns hashes by soft memberships: over all signatures up to 6 hash bits, over one-bit
+            neighbours beyond; "neighbours" takes these always, "paper" is the published gradient, which is almost
+            zero, and "none" keeps the initial value.
+        kernel_surrogate: whether reused kernels also learn from what they do as a hash.
     """
 
     epochs: int = 10
@@ -89,6 +109,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     hash_gradient: HashGradient = "soft"
+    kernel_surrogate: bool = False
     n_train: int = 0
     n_validation: int = 0
     n_calibration: int = 64

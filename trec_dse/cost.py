@@ -11,6 +11,7 @@ from trec_dse.graph import Node, Op, QuantizedGraph, Shape, Window, Work
 from trec_dse.memory import MemoryPlan
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.results import Cost, LayerCost, TrecCost
 from trec_dse.target import Target
 
@@ -58,7 +59,8 @@ def relative_time(
     `shape` is that of the input, (H, W, C), padding included; the stride is 1.
     """
     window = Window(kernel)
-    ops: tuple[Op, Op] = (TrecConv2d(out_channels, window, config), Conv2d(out_channels, window))
+    kind = TrecStripConv2d if config.scope == "strip_shared" else TrecConv2d
+    ops: tuple[Op, Op] = (kind(out_channels, window, config), Conv2d(out_channels, window))
     clustered, dense = (cycles_of(op.work(shape, worst=True), target.timing, target.name) for op in ops)
     return clustered / dense
 
@@ -92,7 +94,7 @@ def _cycles(node: Node, graph: QuantizedGraph, target: Target, *, worst: bool) -
 
 def _dense_macs(node: Node, graph: QuantizedGraph) -> int:
     shapes = _inputs(node, graph)
-    if isinstance(node.op, TrecConv2d):
+    if isinstance(node.op, TrecConv2d | TrecStripConv2d):
         return Conv2d(node.op.out_channels, node.op.window).macs(*shapes)
     return node.op.macs(*shapes)
 
@@ -107,10 +109,10 @@ def _layer(graph: QuantizedGraph, node: Node, target: Target, flash_bytes: int) 
         cycles=_cycles(node, graph, target, worst=False),
         flash_bytes=flash_bytes,
         scratch_bytes=node.op.scratch_bytes(*shapes),
-        trec=_trec(node.op, shapes[0]) if isinstance(node.op, TrecConv2d) else None,
+        trec=_trec(node.op, shapes[0]) if isinstance(node.op, TrecConv2d | TrecStripConv2d) else None,
     )
 
 
-def _trec(op: TrecConv2d, shape: Shape) -> TrecCost:
+def _trec(op: TrecConv2d | TrecStripConv2d, shape: Shape) -> TrecCost:
     n, slices, mean = op.n_positions(shape), op.n_slices(shape), op.clusters(shape)
     return TrecCost(op.config, n, slices, mean, slices * op.cap(shape), 1 - mean / (slices * n))

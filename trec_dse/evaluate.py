@@ -274,7 +274,10 @@ def _decision(model: nn.Module, candidate: Candidate, dataset: Dataset, target: 
 
 
 def _with_trec(model: nn.Module, candidate: Candidate, configs: dict[str, TrecConfig], images: Tensor) -> nn.Module:
-    return apply_trec(model, configs, images, hash_gradient=candidate.recipe.hash_gradient)
+    recipe = candidate.recipe
+    return apply_trec(
+        model, configs, images, hash_gradient=recipe.hash_gradient, kernel_surrogate=recipe.kernel_surrogate
+    )
 
 
 def _nhwc(images: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ from trec_dse.ops.dense import Dense
 from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
 from trec_dse.ops.max_pool2d import MaxPool2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.trec.conv import TrecConv2d as TrecModule
 
-FUSES = (Conv2d, DepthwiseConv2d, Dense, Add, TrecConv2d)
+FUSES = (Conv2d, DepthwiseConv2d, Dense, Add, TrecConv2d, TrecStripConv2d)
 
 
 class _Tracer(fx.Tracer):
@@ -200,7 +201,9 @@ def _trec(b: _Builder, node: fx.Node, source: fx.Node, layer: TrecModule) -> Non
     weights = {"weights": _array(layer.weight.permute(0, 2, 3, 1)), "bias": _bias(layer, layer.out_channels)}
     if layer.hash is not None:
         weights |= {"hash": _array(layer.hash), "thresholds": _array(layer.thresholds)}
-    b.add(node, TrecConv2d(layer.out_channels, window, layer.config), [source], weights)
+    config = replace(layer.config, clustering="image")  # a device sees one image at a time
+    kind = TrecStripConv2d if config.scope == "strip_shared" else TrecConv2d
+    b.add(node, kind(layer.out_channels, window, config), [source], weights)
 
 
 def _linear(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Linear) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from trec_dse.graph import INPUT, Graph, Node, NodeQuantization, Quantization, QuantizedGraph
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 
 
 def quantize(graph: Graph, calibration: torch.Tensor) -> QuantizedGraph:
@@ -41,14 +42,14 @@ def observe(tensor: torch.Tensor) -> Quantization:
 
 def count_clusters(graph: QuantizedGraph, images: torch.Tensor, n_images: int = 8) -> QuantizedGraph:
     """`graph` with N_c of its TREC nodes as the integer oracle finds it on the first `n_images` images."""
-    layers = [node for node in graph.nodes if isinstance(node.op, TrecConv2d)]
+    layers = [node for node in graph.nodes if isinstance(node.op, TrecConv2d | TrecStripConv2d)]
     if not layers:
         return graph
     counts: dict[str, list[int]] = {node.name: [] for node in layers}
     for image in graph.quantize_images(images[:n_images].numpy()):
         tensors = graph.run(image)
         for node in layers:
-            assert isinstance(node.op, TrecConv2d)
+            assert isinstance(node.op, TrecConv2d | TrecStripConv2d)
             source = tensors[node.inputs[0]]
             counts[node.name].append(node.op.count(source, graph.weights[node.name], graph.node_quantization(node)))
     return with_clusters(graph, {name: float(np.mean(values)) for name, values in counts.items()})
@@ -58,7 +59,7 @@ def with_clusters(graph: QuantizedGraph, clusters: Mapping[str, float]) -> Quant
     """`graph` with `mean_clusters` of the named TREC nodes set."""
     nodes: list[Node] = []
     for node in graph.nodes:
-        if isinstance(node.op, TrecConv2d) and node.name in clusters:
+        if isinstance(node.op, TrecConv2d | TrecStripConv2d) and node.name in clusters:
             nodes.append(replace(node, op=replace(node.op, mean_clusters=clusters[node.name])))
         else:
             nodes.append(node)

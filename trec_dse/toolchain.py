@@ -131,10 +131,19 @@ def target_libraries(compiler: Compiler) -> tuple[str, ...]:
 
 
 def build_host_library(
-    sources: Sequence[Path], include: Sequence[Path], output: Path, compiler: Compiler, *, sanitize: bool = False
+    sources: Sequence[Path],
+    include: Sequence[Path],
+    output: Path,
+    compiler: Compiler,
+    *,
+    sanitize: bool = False,
+    flags: Sequence[str] = (),
 ) -> None:
-    """Compile `sources` into a shared library for ctypes. Raises `ToolchainError` with the compiler's first errors."""
-    _build_host(sources, include, output, compiler, (*_host_flags(compiler, sanitize), "-fPIC"), ("-shared",))
+    """Compile `sources` into a shared library for ctypes; `flags` come last and so override the usual ones.
+
+    Raises `ToolchainError` with the compiler's first errors.
+    """
+    _build_host(sources, include, output, compiler, (*_host_flags(compiler, sanitize), "-fPIC", *flags), ("-shared",))
 
 
 def build_host_program(

@@ -94,9 +94,13 @@ def _signatures(config: TrecConfig, rows: IntArray, kernels: IntArray, weights: 
         vectors = kernels[: config.hash_bits]
     else:
         vectors = weights["hash"][0 if config.scope == "shared" else s].astype(np.int64)
-    thresholds = weights["thresholds"][0 if config.scope == "shared" else s]
+    return codes_of(rows, vectors, weights["thresholds"][0 if config.scope == "shared" else s])
+
+
+def codes_of(rows: IntArray, vectors: IntArray, thresholds: IntArray) -> IntArray:
+    """Code of each of the rows (N, L) for hash vectors (H, L): a bit is 1 where a projection is above its threshold."""
     bits = rows @ vectors.T > thresholds
-    codes: IntArray = bits @ (1 << np.arange(config.hash_bits - 1, -1, -1, dtype=np.int64))
+    codes: IntArray = bits @ (1 << np.arange(len(vectors) - 1, -1, -1, dtype=np.int64))
     return codes
 
 

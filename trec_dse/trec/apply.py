@@ -43,6 +43,7 @@ def apply_trec(
     calibration: Tensor,
     *,
     hash_gradient: HashGradient = "soft",
+    kernel_surrogate: bool = False,
 ) -> nn.Module:
     """A copy of `model` in which the convolutions named in `configs` have become `TrecConv2d`.
 
@@ -56,7 +57,9 @@ def apply_trec(
         if not isinstance(conv, nn.Conv2d):
             found = "no such layer" if conv is None else type(conv).__name__
             raise CandidateError(f"TREC is asked for {name!r}: found {found}, needed a convolution")
-        layers[name] = TrecConv2d.from_conv(conv, config, hash_gradient=hash_gradient)
+        layers[name] = TrecConv2d.from_conv(
+            conv, config, hash_gradient=hash_gradient, kernel_surrogate=kernel_surrogate
+        )
         parent, _, attribute = name.rpartition(".")
         setattr(changed.get_submodule(parent), attribute, layers[name])
     if layers:

@@ -7,13 +7,15 @@ With kernel reuse the first H kernels are the hash, and the projections are alre
 first H channels: only the other channels are computed from means.
 """
 
-from typing import Self
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from trec_dse.candidate import HashGradient, TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
+from trec_dse.trec import native
 from trec_dse.trec.clustering import assign_clusters, centroid_rows
 from trec_dse.trec.hashing import (
     codes_from_projections,
@@ -24,6 +26,10 @@ from trec_dse.trec.hashing import (
     unfold_rows,
     weight_matrix,
 )
+from trec_dse.trec.layout import ConvGeometry, layout_of
+from trec_dse.trec.neighbours import neighbour_centroid_rows, neighbour_clusters, neighbour_memberships
+from trec_dse.trec.published import published_centroid_rows
+from trec_dse.trec.strips import multiply_strips, require_strips, strip_rows
 from trec_dse.trec.surrogate import MAX_SOFT_BITS, soft_centroid_rows, soft_memberships
 
 SLOPE_FIRST, SLOPE_LAST = 2.0, 8.0
@@ -42,40 +48,108 @@ def trec_conv2d(  # noqa: PLR0913, PLR0917 - the parameters of a convolution and
 ) -> tuple[Tensor, Tensor]:
     """Output (B, M, H_out, W_out) of `x` (B, C, H, W) and numbers of clusters (B, n), int64.
 
-    `weight` is (M, C, kh, kw), `hash` (n, L, H) or (1, L, H), `thresholds` (n, H) or (1, H). Kernel reuse needs
-    no `hash` (None takes the first kernels); without thresholds they are 0. Gradients are exact for the clusters
-    as they are; none reaches `hash` or `thresholds`.
+    `weight` is (M, C, kh, kw), `hash` (n, L, H) or (1, L, H), `thresholds` (n, H) or (1, H), with n the groups that are
+    clustered each for itself: K / L slices, or the channel groups of strips. Kernel reuse needs no `hash` (None takes
+    the first kernels); without thresholds they are 0. Gradients are exact for the clusters as they are; none
+    reaches `hash` or `thresholds`. If a batch is clustered together the numbers are (1, n).
     """
-    rows = unfold_rows(x, (weight.shape[2], weight.shape[3]), stride, padding)
     if hash is None:
         if config.scope != "kernel_reuse":
             raise CandidateError(f"hash scope {config.scope!r} needs hash vectors; only 'kernel_reuse' does without")
         hash = kernel_hash(weight, config.hash_bits, config.vector_length)
     if thresholds is None:
-        thresholds = hash.new_zeros(1, config.hash_bits)
+        thresholds = hash.new_zeros(len(hash), config.hash_bits)
+    geometry = _geometry(x, weight, stride, padding)
+    if native.is_usable(x, config):
+        return native.convolve(x, weight, bias, hash, thresholds, native.NativeCall(geometry, config))
+    rows = _rows(x, geometry, config)
     with torch.no_grad():
         codes = signatures(rows, hash, thresholds)
         indices, counts = assign_clusters(codes, config.hash_bits, config.max_clusters)
     means = centroid_rows(rows, indices, counts)
-    output = _multiply(rows, means, weight, bias, config)
-    return _fold(output, x, weight, stride, padding), counts
+    return _output(x, rows, means, (weight, bias), geometry, config), counts
 
 
-def _multiply(rows: Tensor, means: Tensor, weight: Tensor, bias: Tensor | None, config: TrecConfig) -> Tensor:
-    """Output rows (B, N, M) from the rows (B, N, K) and their cluster means."""
+GradientForm = Literal["all", "neighbours", "published"]
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a hash gets its gradient. `form`: over all signatures, one-bit neighbours, or as published, without slope."""
+
+    form: GradientForm
+    slope: float
+
+
+def learning_conv2d(  # noqa: PLR0913, PLR0917 - as above
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    hash: Tensor,
+    thresholds: Tensor,
+    config: TrecConfig,
+    learning: Learning,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+) -> tuple[Tensor, Tensor]:
+    """As `trec_conv2d` in value, but gradients reach `hash` and, unless in the published form, `thresholds`."""
+    geometry = _geometry(x, weight, stride, padding)
+    if learning.form != "published" and native.is_usable(x, config):
+        call = native.NativeCall(geometry, config, learning.slope, learning.form == "neighbours")
+        return native.convolve(x, weight, bias, hash, thresholds, call)
+    rows = _rows(x, geometry, config)
+    is_published = learning.form == "published"
+    projections = project(rows.detach() if is_published else rows, hash)
+    codes = codes_from_projections(projections, thresholds)
+    indices, counts = assign_clusters(codes, config.hash_bits, config.max_clusters)
+    if config.max_clusters is not None:
+        codes = _codes_of_clusters(codes, indices)
+    if is_published:
+        means = published_centroid_rows(rows, projections - thresholds.detach().unsqueeze(1), codes)
+    elif learning.form == "neighbours":
+        neighbours = neighbour_clusters(codes, indices, config.hash_bits)
+        memberships = neighbour_memberships(projections, thresholds, codes, learning.slope)
+        means = neighbour_centroid_rows(rows, indices, neighbours, memberships)
+    else:
+        means = soft_centroid_rows(rows, codes, soft_memberships(projections, thresholds, learning.slope))
+    return _output(x, rows, means, (weight, bias), geometry, config), counts
+
+
+def _geometry(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> ConvGeometry:
+    size, kernel = (x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3])
+    return ConvGeometry(size, x.shape[1], kernel, stride, padding)
+
+
+def _rows(x: Tensor, geometry: ConvGeometry, config: TrecConfig) -> Tensor:
+    """What is clustered, (B, vectors, n * L): unfolded rows or strips; one image of all if the batch is clustered."""
+    if config.scope == "strip_shared":
+        rows = strip_rows(x, geometry, layout_of(geometry, config))
+    else:
+        rows = unfold_rows(x, geometry.kernel, geometry.stride, geometry.padding)
+    return rows.reshape(1, -1, rows.shape[-1]) if config.clustering == "batch" else rows
+
+
+def _output(
+    x: Tensor,
+    rows: Tensor,
+    means: Tensor,
+    parameters: tuple[Tensor, Tensor | None],
+    geometry: ConvGeometry,
+    config: TrecConfig,
+) -> Tensor:
+    """Output (B, M, H_out, W_out) from the rows of `_rows` and their cluster means."""
+    weight, bias = parameters
+    rows, means = (each.reshape(len(x), -1, each.shape[-1]) for each in (rows, means))
     matrix = weight_matrix(weight)
-    if config.scope == "kernel_reuse":
+    if config.scope == "strip_shared":
+        output = multiply_strips(means, weight, layout_of(geometry, config))
+    elif config.scope == "kernel_reuse":
         exact = config.hash_bits
         output = torch.cat([rows @ matrix[:, :exact], means @ matrix[:, exact:]], dim=-1)
     else:
         output = means @ matrix
-    return output if bias is None else output + bias
-
-
-def _fold(output: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """Output rows (B, N, M) as an image (B, M, H_out, W_out)."""
-    height = (x.shape[2] + 2 * padding[0] - weight.shape[2]) // stride[0] + 1
-    return output.transpose(1, 2).reshape(x.shape[0], weight.shape[0], height, -1)
+    output = output if bias is None else output + bias
+    return output.transpose(1, 2).reshape(len(x), len(weight), *geometry.outputs)
 
 
 class TrecConv2d(nn.Module):
@@ -83,22 +157,26 @@ class TrecConv2d(nn.Module):
 
     Attributes:
         weight, bias: as in the convolution it was made from.
+        n_slices: n, what is clustered each for itself: slices of the unfolded row, or channel groups of strips.
         hash: hash vectors (n, L, H), or (1, L, H) if shared; None with kernel reuse, see `hash_vectors`.
         thresholds: (n, H), or (1, H) if shared; zeros with kernel reuse.
         slope: steepness of the soft bits in training; `follow` anneals it.
-        clusters_per_image: (B, n) of the last forward pass; None before the first.
+        clusters_per_image: (B, n) of the last forward pass, (1, n) if the batch is clustered together; None before
+            the first.
     """
 
     hash: nn.Parameter | None
     bias: nn.Parameter | None
 
-    def __init__(self, conv: nn.Conv2d, config: TrecConfig, hash_gradient: HashGradient = "soft") -> None:
+    def __init__(
+        self, conv: nn.Conv2d, config: TrecConfig, hash_gradient: HashGradient = "soft", kernel_surrogate: bool = False
+    ) -> None:
         super().__init__()
         stride, padding = _require_supported(conv)
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.kernel_size = (conv.kernel_size[0], conv.kernel_size[1])
         self.stride, self.padding = stride, padding
-        self.config, self.hash_gradient = config, hash_gradient
+        self.config, self.hash_gradient, self.kernel_surrogate = config, hash_gradient, kernel_surrogate
         self.slope = SLOPE_FIRST
         self.clusters_per_image: Tensor | None = None
         self.weight = nn.Parameter(conv.weight.detach().clone())
@@ -110,19 +188,25 @@ class TrecConv2d(nn.Module):
             self.register_parameter("hash", None)
             self.thresholds = nn.Parameter(zeros, requires_grad=False)
         else:
-            is_learned = hash_gradient == "soft" and config.hash_bits <= MAX_SOFT_BITS
             vectors = self.weight.new_zeros(n_hashes, config.vector_length, config.hash_bits)
-            self.hash = nn.Parameter(vectors, requires_grad=is_learned)
-            self.thresholds = nn.Parameter(zeros, requires_grad=is_learned)
+            self.hash = nn.Parameter(vectors, requires_grad=hash_gradient != "none")
+            self.thresholds = nn.Parameter(zeros, requires_grad=hash_gradient in ("soft", "neighbours"))
 
     @classmethod
-    def from_conv(cls, conv: nn.Conv2d, config: TrecConfig, *, hash_gradient: HashGradient = "soft") -> Self:
+    def from_conv(
+        cls,
+        conv: nn.Conv2d,
+        config: TrecConfig,
+        *,
+        hash_gradient: HashGradient = "soft",
+        kernel_surrogate: bool = False,
+    ) -> Self:
         """A TREC layer with the weights of `conv`; its hash is zero until `initialise_hash`.
 
-        Raises UnsupportedError for groups, dilation or other padding than a number of zeros, CandidateError where
-        `config` does not fit the convolution. Hashes of more than 6 bits keep their initial value.
+        The last two are those of `Recipe`. Raises UnsupportedError for groups, dilation or other padding than a number
+        of zeros, CandidateError where `config` does not fit the convolution.
         """
-        return cls(conv, config, hash_gradient).train(conv.training)
+        return cls(conv, config, hash_gradient, kernel_surrogate).train(conv.training)
 
     @torch.no_grad()
     def initialise_hash(self, x: Tensor) -> None:
@@ -130,7 +214,7 @@ class TrecConv2d(nn.Module):
         at the mean. Kernel reuse needs none: nothing happens then."""
         if self.hash is None:
             return
-        rows = unfold_rows(x, self.kernel_size, self.stride, self.padding)
+        rows = _rows(x, _geometry(x, self.weight, self.stride, self.padding), self.config)
         is_shared = self.config.scope == "shared"
         vectors, thresholds = principal_hash(rows, self.config.hash_bits, self.config.vector_length, shared=is_shared)
         self.hash.copy_(vectors)
@@ -149,43 +233,47 @@ class TrecConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output (B, M, H_out, W_out) of `x` (B, C, H, W)."""
-        is_soft = self.training and self.thresholds.requires_grad and torch.is_grad_enabled()
-        if is_soft and self.config.hash_bits > 0:
-            return self._soft_forward(x)
-        y, self.clusters_per_image = trec_conv2d(
-            x, self.weight, self.bias, self.hash_vectors, self.thresholds, self.config, self.stride, self.padding
-        )
+        tensors = (x, self.weight, self.bias)
+        where = (self.stride, self.padding)
+        learning = self._learning() if self.training and torch.is_grad_enabled() else None
+        if learning is not None:
+            thresholds = _quickened(self.thresholds)
+            y, counts = learning_conv2d(*tensors, self._learned_hash(), thresholds, self.config, learning, *where)
+        else:
+            y, counts = trec_conv2d(*tensors, self.hash_vectors, self.thresholds, self.config, *where)
+        self.clusters_per_image = counts
         return y
 
-    def _soft_forward(self, x: Tensor) -> Tensor:
-        """As `forward` in value, with a gradient for the hash."""
-        rows = unfold_rows(x, self.kernel_size, self.stride, self.padding)
-        thresholds = _quickened(self.thresholds)
-        projections = project(rows, _quickened(self.hash_vectors))
-        codes = codes_from_projections(projections, thresholds)
-        indices, self.clusters_per_image = assign_clusters(codes, self.config.hash_bits, self.config.max_clusters)
-        if self.config.max_clusters is not None:
-            codes = _codes_of_clusters(codes, indices)
-        memberships = soft_memberships(projections, thresholds, self.slope)
-        means = soft_centroid_rows(rows, codes, memberships)
-        output = _multiply(rows, means, self.weight, self.bias, self.config)
-        return _fold(output, x, self.weight, self.stride, self.padding)
+    def _learning(self) -> Learning | None:
+        """How the hash learns; None if it does not."""
+        is_surrogate = self.hash_gradient in ("soft", "neighbours")
+        is_learned = self.kernel_surrogate and is_surrogate if self.hash is None else self.hash.requires_grad
+        if not is_learned or self.config.hash_bits == 0:
+            return None
+        if not is_surrogate:
+            return Learning("published", self.slope)
+        takes_all = self.hash_gradient == "soft" and self.config.hash_bits <= MAX_SOFT_BITS
+        return Learning("all" if takes_all else "neighbours", self.slope)
+
+    def _learned_hash(self) -> Tensor:
+        if self.hash is None:
+            return kernel_hash(self.weight, self.config.hash_bits, self.config.vector_length)
+        return self.hash if self.hash_gradient == "paper" else _quickened(self.hash)
 
     def _require_slices(self) -> int:
-        length = self.in_channels * self.kernel_size[0] * self.kernel_size[1]
-        if length % self.config.vector_length:
+        length, config = self.in_channels * self.kernel_size[0] * self.kernel_size[1], self.config
+        if config.scope == "strip_shared":
+            require_strips(self.kernel_size[1], self.in_channels, config)
+            return config.channel_groups
+        if length % config.vector_length:
             raise CandidateError(
-                f"vector_length {self.config.vector_length} does not divide K = {length}; take a divisor of K"
+                f"vector_length {config.vector_length} does not divide K = {length}; take a divisor of K"
             )
-        if self.config.scope == "kernel_reuse" and self.config.hash_bits > self.out_channels:
+        if config.scope == "kernel_reuse" and config.hash_bits > self.out_channels:
             raise CandidateError(
-                f"kernel reuse with {self.config.hash_bits} hash bits needs as many kernels, found {self.out_channels}"
+                f"kernel reuse with {config.hash_bits} hash bits needs as many kernels, found {self.out_channels}"
             )
-        return length // self.config.vector_length
-
-    def extra_repr(self) -> str:
-        """What `print` shows inside the brackets."""
-        return f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, {self.config}"
+        return length // config.vector_length
 
 
 def _quickened(parameter: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from trec_dse.candidate import TrecConfig, TrecPolicy
+from trec_dse.candidate import HashScope, TrecConfig, TrecPolicy
 from trec_dse.errors import CandidateError
 
 _RECOVERY_MACS = 3.0  # what finding a row's cluster and adding its result costs, in MACs of a dense convolution
@@ -46,12 +46,16 @@ def relative_operations(shape: ConvShape, config: TrecConfig) -> float:
     """`RelativeCost` from counts alone: H/M + (1 - r_t) (1 - exact/M) + recovery/L + recovery/M.
 
     r_t is the least that there can be in one image, 1 - min(2**H, N, max_clusters) / N; exact is H with kernel reuse
-    and 0 without.
+    and 0 without. Strips of m pixels are hashed once, not at every tap that reads them: their H/M shrinks by
+    m / (kernel_h kernel_w).
     """
     kernels = shape.out_channels
+    taps = shape.kernel_h * shape.kernel_w
+    pixels = config.vector_length * config.channel_groups / shape.in_channels
+    hashing = config.hash_bits / kernels * (pixels / taps if config.scope == "strip_shared" else 1)
     exact = config.hash_bits if config.scope == "kernel_reuse" else 0
     centroids = most_clusters(shape, config) / shape.n_positions * (1 - exact / kernels)
-    return config.hash_bits / kernels + centroids + _RECOVERY_MACS * (1 / config.vector_length + 1 / kernels)
+    return hashing + centroids + _RECOVERY_MACS * (1 / config.vector_length + 1 / kernels)
 
 
 def most_clusters(shape: ConvShape, config: TrecConfig) -> int:
@@ -79,7 +83,8 @@ def decide(
     free = [name for name in configs if name not in policy.layer_configs]
     by_size = sorted(free, key=lambda name: -shapes[name].unfolded_length * configs[name].hash_bits)
     for name in by_size[: policy.n_kernel_reuse]:
-        configs[name] = _fitted(replace(configs[name], scope="kernel_reuse"), shapes[name])
+        bits = min(configs[name].hash_bits, shapes[name].out_channels)
+        configs[name] = _config(policy, shapes[name], bits, "kernel_reuse")
     return Decision(configs, reasons)
 
 
@@ -94,8 +99,15 @@ def _wanted(policy: TrecPolicy, shapes: Mapping[str, ConvShape]) -> dict[str, Tr
         elif name in names:
             asked = policy.hash_bits_early if names.index(name) < n_early else policy.hash_bits_late
             bits = min(asked, shape.n_positions.bit_length() - 1)
-            configs[name] = TrecConfig(bits, _vector_length(policy, shape), policy.scope, policy.max_clusters)
+            configs[name] = _config(policy, shape, bits, policy.scope)
     return configs
+
+
+def _config(policy: TrecPolicy, shape: ConvShape, bits: int, scope: HashScope) -> TrecConfig:
+    if scope == "strip_shared":
+        length, groups = _strip(policy, shape)
+        return TrecConfig(bits, length, scope, policy.max_clusters, groups)
+    return TrecConfig(bits, _vector_length(policy, shape), scope, policy.max_clusters)
 
 
 def _fitted(config: TrecConfig, shape: ConvShape) -> TrecConfig:
@@ -128,13 +140,30 @@ def _treated(policy: TrecPolicy, shapes: Iterable[str]) -> list[str]:
     return [name for name in present if name in asked and name not in policy.layer_configs]
 
 
-def _vector_length(policy: TrecPolicy, shape: ConvShape) -> int:
+def _strip(policy: TrecPolicy, shape: ConvShape) -> tuple[int, int]:
+    """L and the channel groups of strips that tile a kernel row."""
+    groups = nearest_divisor(shape.in_channels, policy.channel_groups)
+    depth = shape.in_channels // groups
+    pixels = {
+        "kernel_row": shape.kernel_w,
+        "channels": 1,
+        "whole": shape.kernel_w,
+        "custom": nearest_divisor(shape.kernel_w, _custom_length(policy) // depth),
+    }[policy.slice_policy]
+    return pixels * depth, groups
+
+
+def _custom_length(policy: TrecPolicy) -> int:
     if policy.slice_policy == "custom" and policy.vector_length < 1:
         raise CandidateError(f"slice policy 'custom' needs a vector_length of at least 1, found {policy.vector_length}")
+    return policy.vector_length
+
+
+def _vector_length(policy: TrecPolicy, shape: ConvShape) -> int:
     wanted = {
         "kernel_row": shape.kernel_w * shape.in_channels,
         "channels": shape.in_channels,
         "whole": shape.unfolded_length,
-        "custom": policy.vector_length,
+        "custom": _custom_length(policy),
     }[policy.slice_policy]
     return nearest_divisor(shape.unfolded_length, wanted)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trec_dse.trec.hashing import slice_rows
 
-MAX_SOFT_BITS = 6  # the membership matrix has 2**H columns
+MAX_SOFT_BITS = 6  # the membership matrix has 2**H columns; neighbours.py serves longer hashes
 
 
 def soft_memberships(projections: Tensor, thresholds: Tensor, slope: float) -> Tensor:

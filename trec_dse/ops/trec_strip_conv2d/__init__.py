@@ -1,0 +1,279 @@
+"""TREC convolution on strips: pixels that several taps of a kernel read are hashed and clustered once.
+
+A strip is m = L * g / C neighbouring pixels of a row, its channels cut into g groups with a hash and clusters each.
+With T strips that hold a pixel of the image and that some output uses, at stride 1 about H * W, and kh * kw / m = P
+parts of a kernel, one image takes
+
+    T * C * m * H                multiplications to hash (slices: N * kh * kw * C * H)
+    L * P * M * sum of N_c       for the products of the centroids with every part of every kernel
+    N * M * g * P                additions to recover the outputs
+    g * (grid) bytes             of ids, the grid being the strips over the padded image that windows reach
+                                 (slices: N * kh * kw / m where all are alive)
+
+N_c is at most min(2**H, T) in each group. A strip of padding alone is worth exactly nothing and belongs to no cluster;
+one that reaches into the padding is filled with the zero point.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from trec_dse.candidate import TrecConfig
+from trec_dse.errors import UnsupportedError
+from trec_dse.graph import (
+    FloatWeights,
+    Int8Array,
+    IntArray,
+    IntWeights,
+    KernelCall,
+    NodeQuantization,
+    Shape,
+    Window,
+    Work,
+)
+from trec_dse.ops import _clustering
+from trec_dse.ops._fixed_point import bounds, divide, requantize, rescale_field, window_field
+from trec_dse.ops.conv2d import Activation
+from trec_dse.trec.conv import trec_conv2d
+
+MOST_CLUSTERS = 255
+MOST_STRIPS = 2**14
+
+
+@dataclass(frozen=True)
+class TrecStripConv2d:
+    """Weights: `weights` (M, kernel_h, kernel_w, C), `bias` (M,), `hash` (g, L, H), `thresholds` (g, H).
+
+    Attributes:
+        mean_clusters: N_c summed over the groups, mean over the calibration images; None before calibration.
+    """
+
+    out_channels: int
+    window: Window
+    config: TrecConfig
+    activation: Activation = "none"
+    mean_clusters: float | None = None
+    kind: ClassVar[str] = "trec_strip_conv2d"
+    keeps_quantization: ClassVar[bool] = False
+    exact_channels: ClassVar[int] = 0
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """(out_h, out_w, out_channels); raises UnsupportedError for what is no strip or exceeds the C kernel."""
+        config, channels = self.config, inputs[0][2]
+        pixels = config.vector_length * config.channel_groups / channels
+        if channels % config.channel_groups or pixels % 1 or self.window.kernel[1] % pixels:
+            raise UnsupportedError(
+                f"{config.vector_length} elements in {config.channel_groups} groups of {channels} channels are no "
+                f"strips that tile a kernel row of {self.window.kernel[1]} pixels"
+            )
+        if self.cap(inputs[0]) > MOST_CLUSTERS or self.n_strips(inputs[0]) > MOST_STRIPS:
+            raise UnsupportedError(
+                f"the strip kernel takes at most {MOST_CLUSTERS} clusters and {MOST_STRIPS} strips; asked for "
+                f"{self.cap(inputs[0])} and {self.n_strips(inputs[0])}: set max_clusters, or use fewer hash bits"
+            )
+        return (*self.window.positions(inputs[0]), self.out_channels)
+
+    def strip_pixels(self, shape: Shape) -> int:
+        """m, the pixels of a strip."""
+        return self.config.vector_length * self.config.channel_groups // shape[2]
+
+    def n_parts(self, shape: Shape) -> int:
+        """P = kh * kw / m, the strips of a kernel."""
+        return self.window.kernel[0] * self.window.kernel[1] // self.strip_pixels(shape)
+
+    def n_positions(self, shape: Shape) -> int:
+        """N, output positions."""
+        out_h, out_w = self.window.positions(shape)
+        return out_h * out_w
+
+    def n_slices(self, shape: Shape) -> int:
+        """What is clustered each for itself: the channel groups, whatever the shape."""
+        return self.config.channel_groups
+
+    def grid(self, shape: Shape) -> tuple[int, int]:
+        """Rows and starts of strips, counted from the corner of the padding to the last that a window reaches."""
+        out_h, out_w = self.window.positions(shape)
+        (step_h, step_w), (kernel_h, kernel_w) = self.window.stride, self.window.kernel
+        return (out_h - 1) * step_h + kernel_h, (out_w - 1) * step_w + kernel_w - self.strip_pixels(shape) + 1
+
+    def strips(self, shape: Shape) -> list[tuple[int, int]]:
+        """Places (row, start) on the grid of the strips that are clustered, in the order in which they are."""
+        (height, width, _), pixels = shape, self.strip_pixels(shape)
+        (pad_h, pad_w), (out_h, out_w) = self.window.padding, self.window.positions(shape)
+        (step_h, step_w), (kernel_h, kernel_w) = self.window.stride, self.window.kernel
+        rows = {y * step_h + ky for y in range(out_h) for ky in range(kernel_h)}
+        starts = {x * step_w + kx for x in range(out_w) for kx in range(0, kernel_w, pixels)}
+        inside = sorted(r for r in rows if pad_h <= r < pad_h + height)
+        touching = sorted(s for s in starts if pad_w - pixels < s < pad_w + width)
+        return [(r, s) for r in inside for s in touching]
+
+    def n_strips(self, shape: Shape) -> int:
+        """T, the strips that are clustered."""
+        return len(self.strips(shape))
+
+    def cap(self, shape: Shape) -> int:
+        """Most clusters that a group can have: min(2**H, T, max_clusters)."""
+        limit = self.config.max_clusters
+        most: int = min(1 << self.config.hash_bits, self.n_strips(shape))
+        return most if limit is None else min(most, limit)
+
+    def clusters(self, shape: Shape, worst: bool = False) -> float:
+        """N_c summed over the groups: as calibrated, or the most there can be."""
+        if worst or self.mean_clusters is None:
+            return float(self.n_slices(shape) * self.cap(shape))
+        return self.mean_clusters
+
+    def macs(self, *inputs: Shape) -> int:
+        """T L g H to hash and L P M sum N_c for the centroids."""
+        config, shape = self.config, inputs[0]
+        hashing = self.n_strips(shape) * config.vector_length * config.channel_groups * config.hash_bits
+        products = config.vector_length * self.n_parts(shape) * self.out_channels * self.clusters(shape)
+        return hashing + round(products)
+
+    def scratch_bytes(self, *inputs: Shape) -> int:
+        """Products over sums, centroids, tables and ids: the sum that the C kernel lays out."""
+        shape, config = inputs[0], self.config
+        cap, groups, length = self.cap(shape), config.channel_groups, config.vector_length
+        wide = max(cap * length, groups * self.n_parts(shape) * (cap + 1))
+        narrow = groups * cap * length + 2 * cap + groups + (1 << config.hash_bits)
+        grid_h, grid_w = self.grid(shape)
+        return 4 * wide + 2 * narrow + groups * grid_h * grid_w + length
+
+    def overlap(self, *inputs: Shape) -> int | None:
+        """Anywhere: all strips are clustered, into the workspace, before the first output is written."""
+        return -math.prod(inputs[0])
+
+    def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
+        """Hashing, stack updates, divisions, centroid products and the recovery of the outputs."""
+        shape, config = inputs[0], self.config
+        vectors, length = self.n_strips(shape) * config.channel_groups, config.vector_length
+        n, parts, clusters = self.n_positions(shape), self.n_parts(shape), self.clusters(shape, worst)
+        grid_h, grid_w = self.grid(shape)
+        is_copied = config.channel_groups > 1 and self.strip_pixels(shape) > 1
+        return (
+            Work("strip_hash_mac", vectors * length * config.hash_bits),
+            Work("strip_hash_dot", vectors * config.hash_bits),
+            Work("strip_copy", vectors * length if is_copied else 0),
+            Work("strip_add", vectors * length),
+            Work("strip_vector", vectors),
+            Work("strip_place", config.channel_groups * grid_h * grid_w),
+            Work("strip_divide", clusters * length),
+            Work("strip_mac", clusters * length * parts * self.out_channels),
+            Work("strip_dot", clusters * parts * self.out_channels),
+            Work("strip_recover", n * config.channel_groups * parts * self.out_channels),
+            Work("strip_output", n * self.out_channels),
+        )
+
+    def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """NHWC TREC convolution."""
+        y, _ = trec_conv2d(
+            inputs[0].permute(0, 3, 1, 2),
+            weights["weights"].permute(0, 3, 1, 2),
+            weights["bias"],
+            weights["hash"],
+            weights["thresholds"],
+            self.config,
+            self.window.stride,
+            self.window.padding,
+        )
+        y = y.permute(0, 2, 3, 1)
+        return torch.relu(y) if self.activation == "relu" else y
+
+    def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
+        """As for slices, but `weights` (M, g, P, L): a strip of a kernel lies in one piece, as its vectors do."""
+        tables = _clustering.quantize(self, weights, quantization)
+        levels, groups = tables["weights"], self.config.channel_groups
+        m, height, width, channels = levels.shape
+        pixels = self.strip_pixels(levels.shape[1:])
+        cut = levels.reshape(m, height, width // pixels, pixels, groups, channels // groups)
+        strips = cut.transpose(0, 4, 1, 2, 3, 5).reshape(m, groups, -1, self.config.vector_length)
+        return {**tables, "weights": np.ascontiguousarray(strips)}
+
+    def run(self, inputs: Sequence[Int8Array], weights: IntWeights, quantization: NodeQuantization) -> Int8Array:
+        """Hash, cluster, mean, one product per cluster and part; one requantisation at the end."""
+        acc, _ = self._accumulate(inputs[0], weights, quantization.inputs[0].zero_point)
+        limits = bounds(self.activation, quantization)
+        output = requantize(acc, weights, quantization.output.zero_point, limits)
+        return output.reshape(self.output_shape(inputs[0].shape))
+
+    def count(self, image: Int8Array, weights: IntWeights, quantization: NodeQuantization) -> int:
+        """N_c summed over the groups for one int8 image: what the C kernel returns."""
+        return self._accumulate(image, weights, quantization.inputs[0].zero_point)[1]
+
+    def _accumulate(self, image: Int8Array, weights: IntWeights, zero: int) -> tuple[IntArray, int]:
+        """Accumulators (N, M) with the layer's fraction bits, bias included, and N_c summed over the groups."""
+        shape, one = image.shape, 1 << int(weights["fraction_bits"])
+        kernels = weights["weights"].astype(np.int64)
+        acc = np.repeat(weights["bias"].astype(np.int64)[None] * one, self.n_positions(shape), axis=0)
+        total = 0
+        for group in range(self.config.channel_groups):
+            vectors = self._vectors(image, group, zero)
+            hash_vectors, thresholds = weights["hash"][group].astype(np.int64), weights["thresholds"][group]
+            codes = _clustering.codes_of(vectors, hash_vectors, thresholds)
+            clusters, n = _clustering.assign(codes, self.cap(shape))
+            sums = np.zeros((n, vectors.shape[1]), dtype=np.int64)
+            np.add.at(sums, clusters, vectors)
+            counts = np.bincount(clusters, minlength=n)[:, None]
+            centroids = divide((sums - counts * zero) * one, counts)
+            acc += self._recover(shape, centroids, clusters, kernels[:, group])
+            total += n
+        return acc, total
+
+    def _vectors(self, image: Int8Array, group: int, zero: int) -> IntArray:
+        """The vectors (T, L) of one group."""
+        pixels, depth = self.strip_pixels(image.shape), image.shape[2] // self.config.channel_groups
+        (pad_h, _), margin = self.window.padding, self.window.padding[1] + pixels
+        part = image[:, :, group * depth : (group + 1) * depth].astype(np.int64)
+        padded = np.pad(part, ((0, 0), (margin, margin), (0, 0)), constant_values=zero)
+        strips = [padded[r - pad_h, s + pixels : s + 2 * pixels].reshape(-1) for r, s in self.strips(image.shape)]
+        return np.stack(strips)
+
+    def _recover(self, shape: Shape, centroids: IntArray, clusters: IntArray, kernels: IntArray) -> IntArray:
+        """What one group adds to the accumulators (N, M); `kernels` (M, P, L)."""
+        place = dict(zip(self.strips(shape), clusters, strict=True))
+        (step_h, step_w), (kernel_h, kernel_w) = self.window.stride, self.window.kernel
+        products = np.einsum("cl,mpl->pcm", centroids, kernels)
+        out_h, out_w = self.window.positions(shape)
+        added = np.zeros((out_h, out_w, self.out_channels), dtype=np.int64)
+        for y in range(out_h):
+            for x in range(out_w):
+                offsets = ((ky, kx) for ky in range(kernel_h) for kx in range(0, kernel_w, self.strip_pixels(shape)))
+                for part, (ky, kx) in enumerate(offsets):
+                    cluster = place.get((y * step_h + ky, x * step_w + kx))
+                    if cluster is not None:
+                        added[y, x] += products[part, cluster]
+        return added.reshape(-1, self.out_channels)
+
+    def calls(
+        self, shapes: Sequence[Shape], weights: IntWeights, quantization: NodeQuantization
+    ) -> tuple[KernelCall, ...]:
+        """`trec_trec_strip_conv2d_s8`."""
+        shape, config = shapes[0], self.config
+        grid_h, grid_w = self.grid(shape)
+        fields = (
+            ("window", window_field(self.window, shape)),
+            ("out_c", self.out_channels),
+            ("in_zero", quantization.inputs[0].zero_point),
+            ("strip_w", self.strip_pixels(shape)),
+            ("n_groups", config.channel_groups),
+            ("length", config.vector_length),
+            ("grid_h", grid_h),
+            ("grid_w", grid_w),
+            ("hash_bits", config.hash_bits),
+            ("max_clusters", self.cap(shape)),
+            ("fraction_bits", int(weights["fraction_bits"])),
+            ("hash", weights["hash"]),
+            ("thresholds", weights["thresholds"]),
+            ("weights", weights["weights"]),
+            ("bias", weights["bias"]),
+            ("rescale", rescale_field(weights, quantization, bounds(self.activation, quantization))),
+        )
+        return (
+            KernelCall(
+                "trec_trec_strip_conv2d_s8", "trec_trec_strip_conv2d", fields, scratch=True, counts_clusters=True
+            ),
+        )

@@ -1,0 +1,32 @@
+/* TREC int8 convolution on strips: pixels that several taps of a kernel read are hashed and clustered once. */
+#ifndef TREC_TREC_STRIP_CONV2D_S8_H
+#define TREC_TREC_STRIP_CONV2D_S8_H
+
+#include "trec_types.h"
+
+/* Strips lie on a grid over the padded image: strip (r, s) starts at pixel (r - pad_h, s - pad_w). */
+typedef struct {
+    trec_window window;
+    int32_t out_c;
+    int32_t in_zero;
+    int32_t strip_w;           /* m: pixels of a strip, a divisor of kernel_w */
+    int32_t n_groups;          /* g: the channels of a strip are cut into so many vectors */
+    int32_t length;            /* L = m * in_c / g */
+    int32_t grid_h, grid_w;    /* the last strip that an output uses, plus one */
+    int32_t hash_bits;         /* H */
+    int32_t max_clusters;      /* most clusters of a group, at most 255 */
+    int32_t fraction_bits;     /* of the fixed-point centroids, and so of the accumulators */
+    const int8_t *hash;        /* (n_groups, hash_bits, length) */
+    const int32_t *thresholds; /* (n_groups, hash_bits); a bit is 1 where its projection is larger */
+    const int8_t *weights;     /* (out_c, n_groups, kernel_h, kernel_w / strip_w, length) */
+    const int32_t *bias;       /* (out_c) */
+    trec_rescale rescale;
+} trec_trec_strip_conv2d;
+
+int32_t trec_trec_strip_conv2d_scratch_bytes(const trec_trec_strip_conv2d *p);
+
+/* input: (in_h, in_w, in_c), output: (out_h, out_w, out_c), scratch: 4-byte aligned.
+ * Returns the number of clusters, summed over the groups. */
+uint32_t trec_trec_strip_conv2d_s8(const trec_trec_strip_conv2d *p, const int8_t *input, void *scratch, int8_t *output);
+
+#endif
