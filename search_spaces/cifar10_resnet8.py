@@ -5,14 +5,13 @@ and an hour or so with all of them on a CPU. Every parameter is suggested in eve
 sees a space of one shape.
 """
 
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from optuna.trial import BaseTrial
 
-from trec_dse.candidate import Candidate, Recipe, SlicePolicy, TrecPolicy
+from trec_dse.candidate import Candidate, PolicyScope, Recipe, SlicePolicy, TrecPolicy
 
 DATASET = "cifar10"
-Scope = Literal["per_slice", "shared"]
 RECIPE = Recipe(epochs=30, fine_tune_epochs=6, trec_epochs=6, batch_size=64, learning_rate=0.05)
 
 
@@ -36,12 +35,15 @@ def suggest_trec(trial: BaseTrial) -> TrecPolicy:
     """How the nine convolutions cluster: K is 27, then 9 C, and C in the two shortcuts."""
     slice_policy = cast(SlicePolicy, trial.suggest_categorical("slice_policy", get_args(SlicePolicy)))
     vector_length = trial.suggest_categorical("vector_length", [8, 16, 24, 48, 72, 96])
+    scope = cast(PolicyScope, trial.suggest_categorical("scope", get_args(PolicyScope)))
+    channel_groups = trial.suggest_categorical("channel_groups", [1, 2, 4, 8])
     return TrecPolicy(
         hash_bits_early=trial.suggest_int("hash_bits_early", 2, 6),
         hash_bits_late=trial.suggest_int("hash_bits_late", 2, 5),
         slice_policy=slice_policy,
         vector_length=vector_length if slice_policy == "custom" else 0,
-        scope=cast(Scope, trial.suggest_categorical("scope", get_args(Scope))),
+        scope=scope,
+        channel_groups=channel_groups if scope == "strip_shared" else 1,
         n_kernel_reuse=trial.suggest_int("n_kernel_reuse", 0, 4),
         only_where_it_pays=True,
     )

@@ -6,14 +6,13 @@ minutes with 2,000 training images (override `n_train`) and hours with all of th
 suggested in every trial, used or not: the sampler then sees a space of one shape.
 """
 
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from optuna.trial import BaseTrial
 
-from trec_dse.candidate import Candidate, Recipe, SlicePolicy, TrecPolicy
+from trec_dse.candidate import Candidate, PolicyScope, Recipe, SlicePolicy, TrecPolicy
 
 DATASET = "cifar10"
-Scope = Literal["per_slice", "shared"]
 RECIPE = Recipe(epochs=30, fine_tune_epochs=6, trec_epochs=6, batch_size=64, learning_rate=0.05)
 
 
@@ -39,12 +38,15 @@ def suggest_trec(trial: BaseTrial) -> TrecPolicy:
     """How the convolutions cluster that can gain by it: K is 27 in the stem, then C or 9 C."""
     slice_policy = cast(SlicePolicy, trial.suggest_categorical("slice_policy", get_args(SlicePolicy)))
     vector_length = trial.suggest_categorical("vector_length", [8, 16, 32, 64, 144, 288])
+    scope = cast(PolicyScope, trial.suggest_categorical("scope", get_args(PolicyScope)))
+    channel_groups = trial.suggest_categorical("channel_groups", [1, 2, 4, 8])
     return TrecPolicy(
         hash_bits_early=trial.suggest_int("hash_bits_early", 2, 6),
         hash_bits_late=trial.suggest_int("hash_bits_late", 2, 5),
         slice_policy=slice_policy,
         vector_length=vector_length if slice_policy == "custom" else 0,
-        scope=cast(Scope, trial.suggest_categorical("scope", get_args(Scope))),
+        scope=scope,
+        channel_groups=channel_groups if scope == "strip_shared" else 1,
         n_kernel_reuse=trial.suggest_categorical("n_kernel_reuse", [0, 1, 2, 5, 10]),
         only_where_it_pays=True,
     )
