@@ -10,8 +10,11 @@ import torch.nn.functional as F
 
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
 from trec_dse.ops._fixed_point import affine_weights, bounds, requantize, rescale_field, unfold, window_field
+from trec_dse.ops._packing import pair_channels
 
 Activation = Literal["none", "relu"]
+# Elements of a row widened at a time: more of them cost SRAM, fewer of them cost sums that are stored and loaded.
+MOST_TILE = 256
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,22 @@ class Conv2d:
         """K, the elements of one row of the unfolded input."""
         return self.window.kernel[0] * self.window.kernel[1] * shape[2]
 
+    def tile(self, shape: Shape) -> int:
+        """Elements of a row that are widened at a time; even, unless it is the whole row."""
+        length = self.row_length(shape)
+        n_tiles = -(-length // MOST_TILE)
+        return length if n_tiles == 1 else 2 * -(-length // (2 * n_tiles))
+
     def macs(self, *inputs: Shape) -> int:
         """N * K * M: output positions times row length times output channels."""
         out_h, out_w = self.window.positions(inputs[0])
         return out_h * out_w * self.row_length(inputs[0]) * self.out_channels
 
     def scratch_bytes(self, *inputs: Shape) -> int:
-        """One row of the unfolded input."""
-        return self.row_length(inputs[0])
+        """A tile of four rows of 16-bit numbers; where a row has several tiles, int32 sums of all channels."""
+        tile = self.tile(inputs[0])
+        kept = -(-self.out_channels // 2) if tile < self.row_length(inputs[0]) else 0
+        return -(-tile // 2) * 16 + kept * 32
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """Products, dot-product calls, gathered bytes and pixels."""
@@ -77,11 +88,13 @@ class Conv2d:
         self, shapes: Sequence[Shape], weights: IntWeights, quantization: NodeQuantization
     ) -> tuple[KernelCall, ...]:
         """`trec_conv2d_s8`."""
+        tile = self.tile(shapes[0])
         fields = (
             ("window", window_field(self.window, shapes[0])),
             ("out_c", self.out_channels),
             ("in_zero", quantization.inputs[0].zero_point),
-            ("weights", weights["weights"]),
+            ("tile", tile),
+            ("weights", pair_channels(weights["weights"].reshape(self.out_channels, -1), tile)),
             ("bias", weights["bias"]),
             ("rescale", rescale_field(weights, quantization, bounds(self.activation, quantization))),
         )

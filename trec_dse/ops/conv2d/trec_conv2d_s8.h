@@ -8,12 +8,13 @@ typedef struct {
     trec_window window;
     int32_t out_c;
     int32_t in_zero;
-    const int8_t *weights; /* (out_c, kernel_h, kernel_w, in_c), symmetric per output channel */
+    int32_t tile;          /* elements of a row that are widened at a time: all of them, or an even number */
+    const int8_t *weights; /* ((out_c + 1) / 2, kernel_h, kernel_w, in_c, 2), symmetric per output channel */
     const int32_t *bias;   /* (out_c), minus in_zero times the sum of the channel's weights */
     trec_rescale rescale;
 } trec_conv2d;
 
-/* Bytes of scratch: one row of the unfolded input. */
+/* Bytes of scratch: a tile of four rows of the unfolded input; where a row has several, their sums as well. */
 int32_t trec_conv2d_scratch_bytes(const trec_conv2d *p);
 
 /* input: (in_h, in_w, in_c), output: (out_h, out_w, out_c) */

@@ -11,6 +11,7 @@ from trec_dse.errors import UnsupportedError
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
 from trec_dse.ops import _clustering
 from trec_dse.ops._fixed_point import bounds, requantize, rescale_field, window_field
+from trec_dse.ops._packing import pair_channels
 from trec_dse.ops.conv2d import Activation
 from trec_dse.trec.conv import trec_conv2d
 
@@ -94,16 +95,25 @@ class TrecConv2d:
         """Accumulators, two-step stack, reverse table, ids: the sum that the C kernel lays out."""
         return min(self._accumulate_bytes(inputs[0]), self._gather_bytes(inputs[0]))
 
+    def _stack_size(self, shape: Shape) -> int:
+        """Elements of the stack of one slice: whole blocks of four clusters and of pairs of elements."""
+        return -(-self.cap(shape) // 4) * 8 * -(-self.config.vector_length // 2)
+
+    def _values_bytes(self, shape: Shape) -> int:
+        """Products of one slice's centroids with four kernels."""
+        return -(-self.cap(shape) // 4) * 4 * 4 * 4
+
     def _common_bytes(self, shape: Shape) -> int:
-        length = self.config.vector_length
-        return self.cap(shape) * (4 * length + 2 + 2) + (2 << self.config.hash_bits) + length
+        rows = 16 * -(-self.config.vector_length // 2)
+        return 4 * self._stack_size(shape) + 4 * self.cap(shape) + (2 << self.config.hash_bits) + rows
 
     def _accumulate_bytes(self, shape: Shape) -> int:
-        return self._common_bytes(shape) + self.n_positions(shape) * (4 * self.out_channels + 1) + 4 * self.cap(shape)
+        rows = self.n_positions(shape) * (4 * self.out_channels + 1)
+        return self._common_bytes(shape) + rows + self._values_bytes(shape)
 
     def _gather_bytes(self, shape: Shape) -> int:
         n_slices = self.n_slices(shape)
-        alive = self.cap(shape) * (4 + 2 * self.config.vector_length) + 2
+        alive = self._values_bytes(shape) + 2 * self._stack_size(shape) + 2
         rows = self.n_positions(shape) * (4 * self.exact_channels + n_slices)
         return self._common_bytes(shape) + rows + n_slices * alive
 
@@ -174,7 +184,8 @@ class TrecConv2d:
         shape, config = shapes[0], self.config
         reuse = config.scope == "kernel_reuse"
         is_shared = config.scope == "shared"
-        slice_step = config.vector_length * (1 if reuse else config.hash_bits)
+        kernels = pair_channels(weights["weights"].reshape(self.out_channels, -1), config.vector_length)
+        slice_step = 2 * config.vector_length * (1 if reuse else -(-config.hash_bits // 2))
         fields = (
             ("window", window_field(self.window, shape)),
             ("out_c", self.out_channels),
@@ -185,12 +196,12 @@ class TrecConv2d:
             ("max_clusters", self.cap(shape)),
             ("exact_c", self.exact_channels),
             ("fraction_bits", int(weights["fraction_bits"])),
-            ("hash_step", self.row_length(shape) if reuse else config.vector_length),
+            ("hash_step", 2 * (self.row_length(shape) if reuse else config.vector_length)),
             ("hash_slice", 0 if is_shared else slice_step),
             ("threshold_slice", 0 if is_shared else config.hash_bits),
-            ("hash", weights["weights"] if reuse else weights["hash"]),
+            ("hash", kernels if reuse else pair_channels(weights["hash"], config.vector_length)),
             ("thresholds", weights["thresholds"]),
-            ("weights", weights["weights"]),
+            ("weights", kernels),
             ("bias", weights["bias"]),
             ("rescale", rescale_field(weights, quantization, bounds(self.activation, quantization))),
         )

@@ -27,16 +27,50 @@ static inline int32_t trec_clamp(int32_t value, int32_t min, int32_t max)
     return value < min ? min : value > max ? max : value;
 }
 
+/* floor(a * b / 2^32): one instruction on the larger cores */
+static inline int32_t trec_high(int32_t a, int32_t b)
+{
+    return (int32_t)(((int64_t)a * b) >> 32);
+}
+
 /* round(value * multiplier / 2^shift), halves towards plus infinity. This is the project's only rounding rule. */
 static inline int32_t trec_scale(int32_t value, int32_t multiplier, int32_t shift)
 {
     return (int32_t)(((int64_t)value * multiplier + ((int64_t)1 << (shift - 1))) >> shift);
 }
 
+/* trec_scale where shift > 32: the half that is added lies above bit 31, so the floor may be taken there first. */
+static inline int32_t trec_scale_high(int32_t value, int32_t multiplier, int32_t shift)
+{
+    return (trec_high(value, multiplier) + ((int32_t)1 << (shift - 33))) >> (shift - 32);
+}
+
+static inline int8_t trec_finish(const trec_rescale *r, int32_t scaled)
+{
+    return (int8_t)trec_clamp(scaled + r->zero, r->min, r->max);
+}
+
 static inline int8_t trec_requantize(const trec_rescale *r, int32_t acc, int32_t channel)
 {
-    const int32_t scaled = trec_scale(acc, r->multipliers[channel], r->shifts[channel]);
-    return (int8_t)trec_clamp(scaled + r->zero, r->min, r->max);
+    return trec_finish(r, trec_scale(acc, r->multipliers[channel], r->shifts[channel]));
+}
+
+/* Requantises four accumulators of a channel to outputs that lie `step` apart. */
+static inline void trec_requantize_4(const trec_rescale *r, const int32_t *acc, int32_t channel, int32_t step,
+                                     int8_t *output)
+{
+    const int32_t multiplier = r->multipliers[channel];
+    const int32_t shift = r->shifts[channel];
+    if (shift > 32) {
+        output[0] = trec_finish(r, trec_scale_high(acc[0], multiplier, shift));
+        output[step] = trec_finish(r, trec_scale_high(acc[1], multiplier, shift));
+        output[2 * step] = trec_finish(r, trec_scale_high(acc[2], multiplier, shift));
+        output[3 * step] = trec_finish(r, trec_scale_high(acc[3], multiplier, shift));
+    } else {
+        for (int32_t i = 0; i < 4; i++) {
+            output[i * step] = trec_finish(r, trec_scale(acc[i], multiplier, shift));
+        }
+    }
 }
 
 /* round(numerator / denominator) for denominator > 0, by the same rule: floor((2n + d) / 2d). */
