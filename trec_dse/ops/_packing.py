@@ -5,16 +5,13 @@ import numpy as np
 from trec_dse.graph import Int8Array, IntArray
 
 
-def pair_channels(kernels: IntArray, vector_length: int) -> Int8Array:
-    """(..., M, K) int8 to (..., ceil(M / 2), K, 2), flat; an odd channel stands beside zeros.
+def pair_channels(kernels: IntArray) -> Int8Array:
+    """(..., M, n, L) int8 to (..., ceil(M / 2), n, L, 2) with M and L filled up to even numbers by zeros.
 
-    The C reads `vector_length` elements of a kernel at a time, in pairs; so if that is odd, two bytes more come
-    behind the last kernel, which only ever meet a zero.
+    An even L keeps every vector of L elements aligned to a word.
     """
-    *others, channels, length = kernels.shape
-    padded = np.zeros((*others, channels + channels % 2, length), dtype=np.int8)
-    padded[..., :channels, :] = kernels
-    pairs = padded.reshape(*others, -1, 2, length)
-    flat: Int8Array = np.moveaxis(pairs, -2, -1).reshape(-1)
-    tail = 2 if vector_length % 2 and flat.size else 0
-    return np.concatenate([flat, np.zeros(tail, dtype=np.int8)])
+    *others, channels, n, length = kernels.shape
+    padded = np.zeros((*others, channels + channels % 2, n, length + length % 2), dtype=np.int8)
+    padded[..., :channels, :, :length] = kernels
+    pairs: Int8Array = np.moveaxis(padded.reshape(*others, -1, 2, n, length + length % 2), -3, -1)
+    return np.ascontiguousarray(pairs)

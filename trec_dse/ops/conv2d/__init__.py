@@ -15,6 +15,7 @@ from trec_dse.ops._packing import pair_channels
 Activation = Literal["none", "relu"]
 # Elements of a row widened at a time: more of them cost SRAM, fewer of them cost sums that are stored and loaded.
 MOST_TILE = 256
+MOST_GROUP = 16
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,16 @@ class Conv2d:
         return self.window.kernel[0] * self.window.kernel[1] * shape[2]
 
     def tile(self, shape: Shape) -> int:
-        """Elements of a row that are widened at a time; even, unless it is the whole row."""
+        """Elements of a row that are widened at a time: even; several tiles are of whole words each."""
         length = self.row_length(shape)
         n_tiles = -(-length // MOST_TILE)
-        return length if n_tiles == 1 else 2 * -(-length // (2 * n_tiles))
+        unit = 2 if n_tiles == 1 else 4
+        return unit * -(-length // (unit * n_tiles))
+
+    def group(self, shape: Shape) -> int:
+        """Channels whose sums are alive at a time: even; all of them if they outlive a tile."""
+        channels = self.out_channels + self.out_channels % 2
+        return min(channels, MOST_GROUP) if self.tile(shape) >= self.row_length(shape) else channels
 
     def macs(self, *inputs: Shape) -> int:
         """N * K * M: output positions times row length times output channels."""
@@ -47,10 +54,8 @@ class Conv2d:
         return out_h * out_w * self.row_length(inputs[0]) * self.out_channels
 
     def scratch_bytes(self, *inputs: Shape) -> int:
-        """A tile of four rows of 16-bit numbers; where a row has several tiles, int32 sums of all channels."""
-        tile = self.tile(inputs[0])
-        kept = -(-self.out_channels // 2) if tile < self.row_length(inputs[0]) else 0
-        return -(-tile // 2) * 16 + kept * 32
+        """A tile of four rows of 16-bit numbers, and the int32 sums of a group of channels for them."""
+        return 8 * self.tile(inputs[0]) + 16 * self.group(inputs[0])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """Products, dot-product calls, gathered bytes and pixels."""
@@ -88,13 +93,13 @@ class Conv2d:
         self, shapes: Sequence[Shape], weights: IntWeights, quantization: NodeQuantization
     ) -> tuple[KernelCall, ...]:
         """`trec_conv2d_s8`."""
-        tile = self.tile(shapes[0])
         fields = (
             ("window", window_field(self.window, shapes[0])),
             ("out_c", self.out_channels),
             ("in_zero", quantization.inputs[0].zero_point),
-            ("tile", tile),
-            ("weights", pair_channels(weights["weights"].reshape(self.out_channels, -1), tile)),
+            ("tile", self.tile(shapes[0])),
+            ("group", self.group(shapes[0])),
+            ("weights", pair_channels(weights["weights"].reshape(self.out_channels, 1, -1))),
             ("bias", weights["bias"]),
             ("rescale", rescale_field(weights, quantization, bounds(self.activation, quantization))),
         )

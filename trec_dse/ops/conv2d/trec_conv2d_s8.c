@@ -1,49 +1,77 @@
 /* Dense int8 convolution: four rows of the unfolded input at a time, against two kernels at a time. */
 #include "trec_conv2d_s8.h"
 
-#include "trec_arch.h"   /* defines: trec_multiply_4x2 */
+#include "trec_arch.h"   /* defines: trec_multiply */
 #include "trec_window.h" /* defines: trec_window_block */
 
-enum { SUMS = 8 }; /* of four rows and two channels */
+/* What lies before one call of the inner loop: some elements of n rows, against some channels. */
+typedef struct {
+    int32_t first, length; /* elements */
+    int32_t channel, n_channels;
+    int32_t n;
+} part;
+
+static int32_t smaller(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
 
 static int32_t row_length(const trec_conv2d *p)
 {
     return p->window.kernel_h * p->window.kernel_w * p->window.in_c;
 }
 
-static int32_t block_bytes(const trec_conv2d *p)
-{
-    return (p->tile + 1) / 2 * 16;
-}
-
 int32_t trec_conv2d_scratch_bytes(const trec_conv2d *p)
 {
-    const int32_t kept = p->tile < row_length(p) ? (p->out_c + 1) / 2 : 0;
-    return block_bytes(p) + kept * SUMS * 4;
+    return 8 * p->tile + 16 * p->group;
 }
 
-/* sums: (2, 4), of the channels c and c + 1 */
-static void start(const trec_conv2d *p, int32_t c, int32_t *sums)
+/* sums: (n_channels, 4) */
+static void start(const trec_conv2d *p, const part *t, int32_t *sums)
 {
-    const int32_t first = p->bias[c];
-    const int32_t second = c + 1 < p->out_c ? p->bias[c + 1] : 0;
-    for (int32_t r = 0; r < 4; r++) {
-        sums[r] = first;
-        sums[4 + r] = second;
+    const int32_t *bias = p->bias + t->channel;
+    for (int32_t c = 0; c < t->n_channels; c++, sums += 4) {
+        const int32_t b = bias[c];
+        sums[0] = b;
+        sums[1] = b;
+        sums[2] = b;
+        sums[3] = b;
     }
 }
 
-/* Two channels of n positions. output: the first of them */
-static void finish(const trec_conv2d *p, int32_t c, const int32_t *sums, int32_t n, int8_t *output)
+/* sums: (n_channels, 4), output: (n, out_c) */
+static void finish(const trec_conv2d *p, const part *t, const int32_t *sums, int8_t *output)
 {
-    const int32_t n_channels = c + 1 < p->out_c ? 2 : 1;
-    for (int32_t j = 0; j < n_channels; j++) {
+    const trec_rescale rescale = p->rescale;
+    const int32_t step = p->out_c;
+    const int32_t end = t->channel + t->n_channels;
+    const int32_t n = t->n;
+    for (int32_t c = t->channel; c < end; c++, sums += 4) {
         if (n == 4) {
-            trec_requantize_4(&p->rescale, sums + 4 * j, c + j, p->out_c, output + j);
+            trec_requantize_4(&rescale, sums, c, step, output + c);
         } else {
             for (int32_t r = 0; r < n; r++) {
-                output[r * p->out_c + j] = trec_requantize(&p->rescale, sums[4 * j + r], c + j);
+                output[r * step + c] = trec_requantize(&rescale, sums[r], c);
             }
+        }
+    }
+}
+
+/* block: a tile of four rows, sums: (group, 4), output: (n, out_c) */
+static void multiply(const trec_conv2d *p, part *t, const int16_t *block, int32_t *sums, int8_t *output)
+{
+    const int32_t k = row_length(p);
+    trec_kernels kernels = {.step = (k + 1) / 2 * 4, .n_pairs = (t->length + 1) / 2};
+    for (t->channel = 0; t->channel < p->out_c; t->channel += t->n_channels) {
+        t->n_channels = smaller(p->group, p->out_c - t->channel);
+        if (t->first == 0) {
+            start(p, t, sums);
+        }
+        kernels.first = p->weights + t->channel / 2 * kernels.step + 2 * t->first;
+        kernels.count = (t->n_channels + 1) / 2;
+        trec_multiply(block, &kernels, sums);
+        if (t->first + t->length == k) {
+            finish(p, t, sums, output);
         }
     }
 }
@@ -53,24 +81,13 @@ void trec_conv2d_s8(const trec_conv2d *p, const int8_t *input, void *scratch, in
     const int32_t k = row_length(p);
     const int32_t positions = p->window.out_h * p->window.out_w;
     int16_t *block = scratch;
-    int32_t own[SUMS];
-    int32_t *kept = p->tile < k ? (int32_t *)(block + block_bytes(p) / 2) : own;
-    const int32_t step = p->tile < k ? SUMS / 2 : 0; /* one tile needs no sums but those of the two channels */
+    int32_t *sums = (int32_t *)(block + 4 * p->tile);
     for (int32_t i = 0; i < positions; i += 4) {
-        const int32_t n = positions - i < 4 ? positions - i : 4;
-        for (int32_t first = 0; first < k; first += p->tile) {
-            const int32_t length = k - first < p->tile ? k - first : p->tile;
-            trec_window_block(&p->window, input, p->in_zero, i, first, length, block);
-            for (int32_t c = 0; c < p->out_c; c += 2) {
-                int32_t *sums = kept + c * step;
-                if (first == 0) {
-                    start(p, c, sums);
-                }
-                trec_multiply_4x2(block, p->weights + c * k + 2 * first, (length + 1) / 2, sums);
-                if (first + length == k) {
-                    finish(p, c, sums, n, output + i * p->out_c + c);
-                }
-            }
+        part t = {.n = smaller(4, positions - i)};
+        for (; t.first < k; t.first += t.length) {
+            t.length = smaller(p->tile, k - t.first);
+            trec_window_block(&p->window, input, p->in_zero, i, t.first, t.length, block);
+            multiply(p, &t, block, sums, output + i * p->out_c);
         }
     }
 }

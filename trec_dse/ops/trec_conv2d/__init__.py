@@ -184,8 +184,9 @@ class TrecConv2d:
         shape, config = shapes[0], self.config
         reuse = config.scope == "kernel_reuse"
         is_shared = config.scope == "shared"
-        kernels = pair_channels(weights["weights"].reshape(self.out_channels, -1), config.vector_length)
-        slice_step = 2 * config.vector_length * (1 if reuse else -(-config.hash_bits // 2))
+        kernels = pair_channels(weights["weights"].reshape(self.out_channels, -1, config.vector_length))
+        vector_bytes = 4 * -(-config.vector_length // 2)
+        slice_step = vector_bytes * (1 if reuse else -(-config.hash_bits // 2))
         fields = (
             ("window", window_field(self.window, shape)),
             ("out_c", self.out_channels),
@@ -196,10 +197,10 @@ class TrecConv2d:
             ("max_clusters", self.cap(shape)),
             ("exact_c", self.exact_channels),
             ("fraction_bits", int(weights["fraction_bits"])),
-            ("hash_step", 2 * (self.row_length(shape) if reuse else config.vector_length)),
+            ("hash_step", vector_bytes * (self.n_slices(shape) if reuse else 1)),
             ("hash_slice", 0 if is_shared else slice_step),
             ("threshold_slice", 0 if is_shared else config.hash_bits),
-            ("hash", kernels if reuse else pair_channels(weights["hash"], config.vector_length)),
+            ("hash", kernels if reuse else pair_channels(weights["hash"][:, :, None])),
             ("thresholds", weights["thresholds"]),
             ("weights", kernels),
             ("bias", weights["bias"]),

@@ -8,10 +8,11 @@
  */
 #include "trec_trec_conv2d_s8.h"
 
-#include "trec_arch.h"   /* defines: trec_multiply_4x2, trec_add_row */
+#include "trec_arch.h"   /* defines: trec_multiply, trec_add_row */
 #include "trec_window.h" /* defines: trec_window_block */
 
 enum { UNSEEN = 0xFFFF };
+enum { MOST_BITS = 12 };
 enum { TILE = 4 }; /* output channels whose products are alive at a time */
 
 /* The scratch of one call, cut into its arrays: widest elements first, so that none needs padding. */
@@ -98,21 +99,19 @@ static void append_bit(const int32_t *projections, int32_t threshold, uint32_t *
 static void sign(const trec_trec_conv2d *p, const workspace *w, int32_t slice, int32_t n, int32_t *exact,
                  uint32_t *signatures)
 {
-    const int8_t *hash = p->hash + slice * p->hash_slice;
     const int32_t *thresholds = p->thresholds + slice * p->threshold_slice;
-    for (int32_t r = 0; r < 4; r++) {
-        signatures[r] = 0;
-    }
-    int32_t projections[8]; /* of two hash vectors */
+    const trec_kernels hash = {
+        .first = p->hash + slice * p->hash_slice,
+        .step = p->hash_step,
+        .count = (p->hash_bits + 1) / 2,
+        .n_pairs = count_pairs(p),
+    };
+    int32_t projections[4 * MOST_BITS];
+    __builtin_memset(projections, 0, (size_t)hash.count * 32u);
+    __builtin_memset(signatures, 0, 4 * sizeof *signatures);
+    trec_multiply(w->block, &hash, projections);
     for (int32_t h = 0; h < p->hash_bits; h++) {
-        if (h % 2 == 0) {
-            for (int32_t r = 0; r < 8; r++) {
-                projections[r] = 0;
-            }
-            trec_multiply_4x2(w->block, hash, count_pairs(p), projections);
-            hash += p->hash_step;
-        }
-        const int32_t *own = projections + h % 2 * 4;
+        const int32_t *own = projections + 4 * h;
         append_bit(own, thresholds[h], signatures);
         for (int32_t r = 0; exact != NULL && r < n; r++) {
             exact[r * w->acc_c + h] += own[r];
@@ -207,18 +206,19 @@ static void divide_sums(const trec_trec_conv2d *p, const workspace *w, int32_t n
 static void multiply(const trec_trec_conv2d *p, const int16_t *centroids, int32_t n, int32_t slice, int32_t m,
                      int32_t *values)
 {
-    const int32_t k = p->n_slices * p->length;
+    const int32_t vector = 4 * count_pairs(p); /* bytes of a slice of two kernels */
+    const trec_kernels kernels = {
+        .first = p->weights + (m / 2 * p->n_slices + slice) * vector,
+        .step = p->n_slices * vector,
+        .count = m + 2 < p->out_c ? 2 : 1,
+        .n_pairs = count_pairs(p),
+    };
     for (int32_t first = 0; first < n; first += 4) {
-        for (int32_t c = m; c < m + TILE; c += 2) {
-            int32_t products[8] = {0};
-            if (c < p->out_c) {
-                const int8_t *kernels = p->weights + c * k + 2 * slice * p->length;
-                trec_multiply_4x2(centroids + first * 2 * count_pairs(p), kernels, count_pairs(p), products);
-            }
+        int32_t products[4 * TILE] = {0};
+        trec_multiply(centroids + first * 2 * count_pairs(p), &kernels, products);
+        for (int32_t c = 0; c < TILE; c++) {
             for (int32_t r = 0; r < 4; r++) {
-                int32_t *value = values + (first + r) * TILE + c - m;
-                value[0] = c >= p->exact_c ? products[r] : 0;
-                value[1] = c + 1 >= p->exact_c ? products[4 + r] : 0;
+                values[(first + r) * TILE + c] = m + c >= p->exact_c ? products[4 * c + r] : 0;
             }
         }
     }

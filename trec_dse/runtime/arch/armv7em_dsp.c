@@ -1,13 +1,15 @@
 /* The inner loop of every product on cores with the DSP extension; other cores have portable.h's. */
 #if defined(__ARM_FEATURE_DSP) && !defined(TREC_PORTABLE)
 
-/* trec_multiply_4x2, by hand: compilers keep too few of the eight sums in registers.
+/* trec_multiply by hand: compilers keep too few of the eight sums in registers.
  *
- * r0 block, r1 kernels, r4-r7 sums of the first channel, r8-r11 of the second. A word of kernels holds two elements
- * of two channels; SXTB16 takes the first channel out, and with a rotation the second. Loads stand together, where
- * they overlap on a Cortex-M4, and apart from their uses, for which a Cortex-M7 would wait. Eight pairs of elements
- * are one turn of the loop; the first turn is entered where the rest of n_pairs by 8 is left. The end of the block
- * waits on the stack: there is no register left for it.
+ * r0 block, r1 kernel, r4-r7 sums of the kernel's first channel, r8-r11 of its second. A word of a kernel holds two
+ * elements of two channels; SXTB16 takes the first channel out, and with a rotation the second. Loads stand together,
+ * where they overlap on a Cortex-M4, and apart from their uses, for which a Cortex-M7 would wait. Eight pairs of
+ * elements are one turn of the loop; its first turn is entered where the rest of n_pairs by 8 is left, and both
+ * pointers begin as far below the data. There is no register left for anything else, so the stack holds
+ *     0 end of the block   4 start of the block   8 where the first turn is entered   12 sums
+ *     16 kernel            20 step                24 kernels left
  */
 #define PAIR(i)                                                                                                        \
     "ldr.w r2, [r1, #4*" #i "]\n"                                                                                      \
@@ -27,36 +29,58 @@
     "smlad r11, r2, lr, r11\n"
 
 __asm__(".syntax unified\n"
-        ".section .text.trec_multiply_4x2, \"ax\", %progbits\n"
+        ".section .text.trec_multiply, \"ax\", %progbits\n"
         ".balign 4\n"
-        ".global trec_multiply_4x2\n"
-        ".type trec_multiply_4x2, %function\n"
+        ".global trec_multiply\n"
+        ".type trec_multiply, %function\n"
         ".thumb_func\n"
-        "trec_multiply_4x2:\n"
-        "push {r3-r11, lr}\n"
-        "add r12, r0, r2, lsl #4\n"
-        "str r12, [sp, #-4]!\n"
+        "trec_multiply:\n"
+        "push {r4-r11, lr}\n"
+        "sub sp, sp, #28\n"
+        "ldm r1, {r4-r7}\n" /* first, step, count, n_pairs */
+        "cmp r6, #0\n"
+        "ble 3f\n"
+        "add r8, r0, r7, lsl #4\n"
+        "rsb r7, r7, #0\n" /* pairs to be left out of the first turn: -n_pairs modulo 8 */
+        "and r7, r7, #7\n"
+        "sub r9, r0, r7, lsl #4\n"
+        "sub r4, r4, r7, lsl #2\n"
+        "rsb r7, r7, r7, lsl #4\n" /* a pair is 15 instructions of 4 bytes */
+        "adr r10, 2f\n"
+        "add r10, r10, r7, lsl #2\n"
+        "orr r10, r10, #1\n"
+        "strd r8, r9, [sp]\n"
+        "strd r10, r2, [sp, #8]\n"
+        "strd r4, r5, [sp, #16]\n"
+        "str r6, [sp, #24]\n"
+        "1:\n"
+        "ldr r3, [sp, #12]\n"
         "ldm r3, {r4-r11}\n"
-        "rsb r2, r2, #0\n" /* pairs to be left out of the first turn: -n_pairs modulo 8 */
-        "and r2, r2, #7\n"
-        "sub r0, r0, r2, lsl #4\n"
-        "sub r1, r1, r2, lsl #2\n"
-        "rsb r2, r2, r2, lsl #4\n" /* a pair is 15 instructions of 4 bytes */
-        "adr r3, 1f\n"
-        "add r3, r3, r2, lsl #2\n"
-        "orr r3, r3, #1\n"
-        "bx r3\n"
+        "ldr r0, [sp, #4]\n"
+        "ldr r1, [sp, #16]\n"
+        "ldr r2, [sp, #8]\n"
+        "bx r2\n"
         ".balign 4\n"
-        "1:\n" PAIR(0) PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6) PAIR(7) "add r0, r0, #128\n"
+        "2:\n" PAIR(0) PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6) PAIR(7) "ldr r2, [sp]\n"
+        "add r0, r0, #128\n"
         "add r1, r1, #32\n"
-        "ldr r2, [sp]\n"
         "cmp r0, r2\n"
+        "bne 2b\n"
+        "ldr r3, [sp, #12]\n"
+        "ldr r0, [sp, #16]\n"
+        "ldr r1, [sp, #20]\n"
+        "ldr r2, [sp, #24]\n"
+        "stm r3!, {r4-r11}\n"
+        "add r0, r0, r1\n"
+        "str r3, [sp, #12]\n"
+        "str r0, [sp, #16]\n"
+        "subs r2, r2, #1\n"
+        "str r2, [sp, #24]\n"
         "bne 1b\n"
-        "ldr r3, [sp, #4]\n"
-        "stm r3, {r4-r11}\n"
-        "add sp, sp, #8\n"
+        "3:\n"
+        "add sp, sp, #28\n"
         "pop {r4-r11, pc}\n"
-        ".size trec_multiply_4x2, . - trec_multiply_4x2\n"
+        ".size trec_multiply, . - trec_multiply\n"
         ".text\n");
 
 #endif

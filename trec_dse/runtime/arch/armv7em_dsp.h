@@ -84,7 +84,7 @@ static inline void trec_dot_1x4(const int8_t *x, const int8_t *kernels, int32_t 
 }
 
 /* in armv7em_dsp.c */
-void trec_multiply_4x2(const int16_t *block, const int8_t *kernels, int32_t n_pairs, int32_t *sums);
+void trec_multiply(const int16_t *block, const trec_kernels *kernels, int32_t *sums);
 
 static inline void trec_widen_byte(int8_t value, int32_t k, int16_t *row)
 {

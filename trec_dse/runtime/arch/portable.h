@@ -27,15 +27,17 @@ static inline void trec_dot_1x4(const int8_t *x, const int8_t *kernels, int32_t 
     }
 }
 
-/* Adds the products of four rows with the kernels of two channels to sums: (2, 4).
- * block: (n_pairs, 4, 2), kernels: (n_pairs, 2 elements, 2 channels) */
-static inline void trec_multiply_4x2(const int16_t *block, const int8_t *kernels, int32_t n_pairs, int32_t *sums)
+/* Adds the products of four rows with kernels to sums: (count, 2, 4). block: (n_pairs, 4, 2) */
+static inline void trec_multiply(const int16_t *block, const trec_kernels *kernels, int32_t *sums)
 {
-    for (int32_t k = 0; k < 2 * n_pairs; k++) {
-        for (int32_t r = 0; r < 4; r++) {
-            const int32_t x = block[k / 2 * 8 + r * 2 + k % 2];
-            sums[r] += x * kernels[2 * k];
-            sums[4 + r] += x * kernels[2 * k + 1];
+    for (int32_t i = 0; i < kernels->count; i++, sums += 8) {
+        const int8_t *kernel = kernels->first + i * kernels->step;
+        for (int32_t k = 0; k < 2 * kernels->n_pairs; k++) {
+            for (int32_t r = 0; r < 4; r++) {
+                const int32_t x = block[k / 2 * 8 + r * 2 + k % 2];
+                sums[r] += x * kernel[2 * k];
+                sums[4 + r] += x * kernel[2 * k + 1];
+            }
         }
     }
 }

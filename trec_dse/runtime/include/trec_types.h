@@ -22,6 +22,14 @@ typedef struct {
     int32_t min, max;           /* the fused activation, as bounds of the output */
 } trec_rescale;
 
+/* Some kernels, two channels each, and how they are to be multiplied with a block of rows. */
+typedef struct {
+    const int8_t *first; /* (n_pairs, 2 elements, 2 channels), aligned to a word; the next one lies `step` bytes on */
+    int32_t step;
+    int32_t count;
+    int32_t n_pairs; /* pairs of elements of a row */
+} trec_kernels;
+
 static inline int32_t trec_clamp(int32_t value, int32_t min, int32_t max)
 {
     return value < min ? min : value > max ? max : value;
@@ -55,20 +63,26 @@ static inline int8_t trec_requantize(const trec_rescale *r, int32_t acc, int32_t
     return trec_finish(r, trec_scale(acc, r->multipliers[channel], r->shifts[channel]));
 }
 
-/* Requantises four accumulators of a channel to outputs that lie `step` apart. */
+/* Requantises four accumulators of a channel to outputs that lie `step` apart. What is in *r is copied first: the
+ * compiler must assume that a store of bytes changes it. */
 static inline void trec_requantize_4(const trec_rescale *r, const int32_t *acc, int32_t channel, int32_t step,
                                      int8_t *output)
 {
-    const int32_t multiplier = r->multipliers[channel];
-    const int32_t shift = r->shifts[channel];
+    const trec_rescale own = *r;
+    const int32_t multiplier = own.multipliers[channel];
+    const int32_t shift = own.shifts[channel];
     if (shift > 32) {
-        output[0] = trec_finish(r, trec_scale_high(acc[0], multiplier, shift));
-        output[step] = trec_finish(r, trec_scale_high(acc[1], multiplier, shift));
-        output[2 * step] = trec_finish(r, trec_scale_high(acc[2], multiplier, shift));
-        output[3 * step] = trec_finish(r, trec_scale_high(acc[3], multiplier, shift));
+        const int32_t a0 = trec_scale_high(acc[0], multiplier, shift);
+        const int32_t a1 = trec_scale_high(acc[1], multiplier, shift);
+        const int32_t a2 = trec_scale_high(acc[2], multiplier, shift);
+        const int32_t a3 = trec_scale_high(acc[3], multiplier, shift);
+        output[0] = trec_finish(&own, a0);
+        output[step] = trec_finish(&own, a1);
+        output[2 * step] = trec_finish(&own, a2);
+        output[3 * step] = trec_finish(&own, a3);
     } else {
         for (int32_t i = 0; i < 4; i++) {
-            output[i * step] = trec_finish(r, trec_scale(acc[i], multiplier, shift));
+            output[i * step] = trec_finish(&own, trec_scale(acc[i], multiplier, shift));
         }
     }
 }
