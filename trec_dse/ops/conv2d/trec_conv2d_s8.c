@@ -86,7 +86,7 @@ void trec_conv2d_s8(const trec_conv2d *p, const int8_t *input, void *scratch, in
         part t = {.n = smaller(4, positions - i)};
         for (; t.first < k; t.first += t.length) {
             t.length = smaller(p->tile, k - t.first);
-            trec_window_block(&p->window, input, p->in_zero, i, t.first, t.length, block);
+            trec_window_block(&p->window, input, p->in_zero, i, (trec_slice){t.first, t.length}, block);
             multiply(p, &t, block, sums, output + i * p->out_c);
         }
     }

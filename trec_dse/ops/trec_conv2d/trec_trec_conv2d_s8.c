@@ -159,12 +159,13 @@ static int32_t cluster_rows(const trec_trec_conv2d *p, const int8_t *input, int3
                             uint8_t *clusters)
 {
     const int32_t positions = count_positions(p);
+    const trec_slice part = {.first = slice * p->length, .n = p->length};
     int32_t n_clusters = 0;
     __builtin_memset(w->reverse, UNSEEN & 0xFF, (size_t)2 << p->hash_bits);
     for (int32_t i = 0; i < positions; i += 4) {
         const int32_t n = positions - i < 4 ? positions - i : 4;
         uint32_t signatures[4];
-        trec_window_block(&p->window, input, p->in_zero, i, slice * p->length, p->length, w->block);
+        trec_window_block(&p->window, input, p->in_zero, i, part, w->block);
         sign(p, w, slice, n, p->exact_c > 0 ? w->acc + i * w->acc_c : NULL, signatures);
         for (int32_t r = 0; r < n; r++) {
             if (w->reverse[signatures[r]] == UNSEEN) {

@@ -1,4 +1,4 @@
-/* The inner loop of every product on cores with the DSP extension; other cores have portable.h's. */
+/* The inner loops of products on cores with the DSP extension; other cores have portable.h's. */
 #if defined(__ARM_FEATURE_DSP) && !defined(TREC_PORTABLE)
 
 /* trec_multiply by hand: compilers keep too few of the eight sums in registers.
@@ -81,6 +81,66 @@ __asm__(".syntax unified\n"
         "add sp, sp, #28\n"
         "pop {r4-r11, pc}\n"
         ".size trec_multiply, . - trec_multiply\n"
+        ".text\n");
+
+/* trec_dot_words_1x4: four words of x a turn, entered as above.
+ *
+ * r0 x, r1 first kernel, r2 step, r3 three steps, r4-r7 sums, r8 and r9 bytes of x, r10-r12 of kernels, lr turns left
+ */
+#define WORD(i)                                                                                                        \
+    "ldr.w r9, [r0, #4*" #i "]\n"                                                                                      \
+    "ldr.w r10, [r1]\n"                                                                                                \
+    "ldr.w r11, [r1, r2]\n"                                                                                            \
+    "sxtb16 r8, r9\n"                                                                                                  \
+    "sxtb16 r9, r9, ror #8\n"                                                                                          \
+    "sxtb16 r12, r10\n"                                                                                                \
+    "sxtb16 r10, r10, ror #8\n"                                                                                        \
+    "smlad r4, r8, r12, r4\n"                                                                                          \
+    "sxtb16 r12, r11\n"                                                                                                \
+    "smlad r4, r9, r10, r4\n"                                                                                          \
+    "sxtb16 r11, r11, ror #8\n"                                                                                        \
+    "smlad r5, r8, r12, r5\n"                                                                                          \
+    "smlad r5, r9, r11, r5\n"                                                                                          \
+    "ldr.w r10, [r1, r2, lsl #1]\n"                                                                                    \
+    "ldr.w r11, [r1, r3]\n"                                                                                            \
+    "add.w r1, r1, #4\n"                                                                                               \
+    "sxtb16 r12, r10\n"                                                                                                \
+    "sxtb16 r10, r10, ror #8\n"                                                                                        \
+    "smlad r6, r8, r12, r6\n"                                                                                          \
+    "sxtb16 r12, r11\n"                                                                                                \
+    "smlad r6, r9, r10, r6\n"                                                                                          \
+    "sxtb16 r11, r11, ror #8\n"                                                                                        \
+    "smlad r7, r8, r12, r7\n"                                                                                          \
+    "smlad r7, r9, r11, r7\n"
+
+__asm__(".section .text.trec_dot_words_1x4, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_dot_words_1x4\n"
+        ".type trec_dot_words_1x4, %function\n"
+        ".thumb_func\n"
+        "trec_dot_words_1x4:\n"
+        "push {r4-r11, lr}\n"
+        "ldr r12, [sp, #36]\n" /* sums */
+        "add lr, r3, #3\n"
+        "rsb r3, r3, #0\n" /* words to be left out of the first turn: -n_words modulo 4 */
+        "and r3, r3, #3\n"
+        "lsr lr, lr, #2\n"
+        "sub r0, r0, r3, lsl #2\n"
+        "add r3, r3, r3, lsl #1\n" /* a word is 24 instructions of 4 bytes */
+        "adr r8, 1f\n"
+        "add r8, r8, r3, lsl #5\n"
+        "orr r8, r8, #1\n"
+        "add r3, r2, r2, lsl #1\n"
+        "ldm r12, {r4-r7}\n"
+        "bx r8\n"
+        ".balign 4\n"
+        "1:\n" WORD(0) WORD(1) WORD(2) WORD(3) "subs lr, lr, #1\n"
+        "add r0, r0, #16\n"
+        "bne 1b\n"
+        "ldr r12, [sp, #36]\n"
+        "stm r12, {r4-r7}\n"
+        "pop {r4-r11, pc}\n"
+        ".size trec_dot_words_1x4, . - trec_dot_words_1x4\n"
         ".text\n");
 
 #endif

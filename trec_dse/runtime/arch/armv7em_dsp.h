@@ -52,38 +52,22 @@ static inline int32_t trec_dot_s8(const int8_t *a, const int8_t *b, int32_t n)
     return sum;
 }
 
-/* One kernel's share of four elements. */
-static inline int32_t trec_add_products(int32_t even, int32_t odd, const int8_t *kernel, int32_t sum)
-{
-    const int32_t w = trec_load_word(kernel);
-    return __smlad(odd, trec_odd_bytes(w), __smlad(even, trec_even_bytes(w), sum));
-}
+/* In armv7em_dsp.c. n_words: words of x, at least 1 */
+void trec_dot_words_1x4(const int8_t *x, const int8_t *kernels, int32_t step, int32_t n_words, int32_t *sums);
 
 static inline void trec_dot_1x4(const int8_t *x, const int8_t *kernels, int32_t step, int32_t n, int32_t *sums)
 {
-    int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
-    int32_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        const int32_t x4 = trec_load_word(x + i);
-        const int32_t even = trec_even_bytes(x4), odd = trec_odd_bytes(x4);
-        s0 = trec_add_products(even, odd, kernels + i, s0);
-        s1 = trec_add_products(even, odd, kernels + i + step, s1);
-        s2 = trec_add_products(even, odd, kernels + i + 2 * step, s2);
-        s3 = trec_add_products(even, odd, kernels + i + 3 * step, s3);
+    if (n >= 4) {
+        trec_dot_words_1x4(x, kernels, step, n >> 2, sums);
     }
-    for (; i < n; i++) {
-        s0 += (int32_t)x[i] * kernels[i];
-        s1 += (int32_t)x[i] * kernels[i + step];
-        s2 += (int32_t)x[i] * kernels[i + 2 * step];
-        s3 += (int32_t)x[i] * kernels[i + 3 * step];
+    for (int32_t i = n & ~3; i < n; i++) {
+        for (int32_t j = 0; j < 4; j++) {
+            sums[j] += (int32_t)x[i] * kernels[j * step + i];
+        }
     }
-    sums[0] = s0;
-    sums[1] = s1;
-    sums[2] = s2;
-    sums[3] = s3;
 }
 
-/* in armv7em_dsp.c */
+/* In armv7em_dsp.c. */
 void trec_multiply(const int16_t *block, const trec_kernels *kernels, int32_t *sums);
 
 static inline void trec_widen_byte(int8_t value, int32_t k, int16_t *row)
