@@ -9,7 +9,8 @@
 #include "trec_trec_conv2d_s8.h"
 
 #include "trec_arch.h"   /* defines: trec_multiply, trec_add_row */
-#include "trec_window.h" /* defines: trec_window_block */
+#include "trec_rows.h"   /* defines: trec_rows, trec_rows_requantize */
+#include "trec_window.h" /* defines: trec_slice, trec_window_block */
 
 enum { UNSEEN = 0xFFFF };
 enum { MOST_BITS = 12 };
@@ -29,6 +30,11 @@ typedef struct {
     uint16_t *signatures; /* (max_clusters) */
     uint8_t *clusters;    /* (positions) or (n_slices, positions): the cluster of each row */
 } workspace;
+
+static int32_t smaller(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
 
 static int32_t count_positions(const trec_trec_conv2d *p)
 {
@@ -163,7 +169,7 @@ static int32_t cluster_rows(const trec_trec_conv2d *p, const int8_t *input, int3
     int32_t n_clusters = 0;
     __builtin_memset(w->reverse, UNSEEN & 0xFF, (size_t)2 << p->hash_bits);
     for (int32_t i = 0; i < positions; i += 4) {
-        const int32_t n = positions - i < 4 ? positions - i : 4;
+        const int32_t n = smaller(4, positions - i);
         uint32_t signatures[4];
         trec_window_block(&p->window, input, p->in_zero, i, part, w->block);
         sign(p, w, slice, n, p->exact_c > 0 ? w->acc + i * w->acc_c : NULL, signatures);
@@ -245,33 +251,47 @@ static void add_values(const trec_trec_conv2d *p, const workspace *w, int32_t m)
     }
 }
 
-/* Output channel m of all positions. acc: the first position's; factor: what brings it to the fraction bits. */
-static void requantize(const trec_trec_conv2d *p, const workspace *w, int32_t m, int32_t factor, int8_t *output)
+/* Before the first slice: the bias, in the fixed point of the sums that will be added to it. */
+static void start(const trec_trec_conv2d *p, const workspace *w)
+{
+    const int32_t end = count_positions(p) * w->acc_c;
+    for (int32_t m = 0; m < w->acc_c; m++) {
+        const int32_t bias = m < p->exact_c ? p->bias[m] : p->bias[m] * ((int32_t)1 << p->fraction_bits);
+        for (int32_t i = m; i < end; i += w->acc_c) {
+            w->acc[i] = bias;
+        }
+    }
+}
+
+/* After the last slice: the accumulators to outputs, a tile of channels of four positions at a time. */
+static void finish(const trec_trec_conv2d *p, const workspace *w, int8_t *output)
 {
     const int32_t positions = count_positions(p);
-    const int32_t bias = p->bias[m] * ((int32_t)1 << p->fraction_bits);
-    const int32_t multiplier = p->rescale.multipliers[m];
-    const int32_t shift = p->rescale.shifts[m];
-    const int32_t *acc = w->acc + m;
-    output += m;
-    for (int32_t i = 0; i < positions; i++) {
-        const int32_t value = *acc * factor + bias;
-        const int32_t scaled =
-            shift > 32 ? trec_scale_high(value, multiplier, shift) : trec_scale(value, multiplier, shift);
-        *output = trec_finish(&p->rescale, scaled);
-        acc += w->acc_c;
-        output += p->out_c;
+    const int32_t acc_c = w->acc_c;
+    trec_rows rows = {.out_c = p->out_c};
+    for (int32_t i = 0; i < positions; i += 4) {
+        rows.n = smaller(4, positions - i);
+        for (rows.first = 0; rows.first < acc_c; rows.first += rows.count) {
+            const int32_t *acc = w->acc + i * acc_c + rows.first;
+            int32_t sums[4 * TILE] = {0};
+            rows.count = smaller(TILE, acc_c - rows.first);
+            for (int32_t c = 0; c < rows.count; c++) {
+                const int32_t factor = rows.first + c < p->exact_c ? (int32_t)1 << p->fraction_bits : 1;
+                for (int32_t r = 0; r < rows.n; r++) {
+                    sums[4 * c + r] = acc[r * acc_c + c] * factor;
+                }
+            }
+            trec_rows_requantize(&p->rescale, &rows, sums, output + i * p->out_c);
+        }
     }
 }
 
 uint32_t trec_trec_conv2d_s8(const trec_trec_conv2d *p, const int8_t *input, void *scratch, int8_t *output)
 {
     const workspace w = cut(p, scratch, p->out_c, 1, 0);
-    const int32_t positions = count_positions(p);
-    const int32_t one = (int32_t)1 << p->fraction_bits;
     int16_t *centroids = (int16_t *)w.sums;
     uint32_t total = 0;
-    __builtin_memset(w.acc, 0, (size_t)(4 * positions * p->out_c));
+    start(p, &w);
     for (int32_t slice = 0; slice < p->n_slices; slice++) {
         const int32_t n = cluster_rows(p, input, slice, &w, w.clusters);
         divide_sums(p, &w, n, centroids);
@@ -281,44 +301,57 @@ uint32_t trec_trec_conv2d_s8(const trec_trec_conv2d *p, const int8_t *input, voi
         }
         total += (uint32_t)n;
     }
-    for (int32_t m = 0; m < p->out_c; m++) {
-        const int32_t factor = m < p->exact_c ? one : 1;
-        requantize(p, &w, m, factor, output);
-    }
+    finish(p, &w, output);
     return total;
+}
+
+/* Adds up over the slices what each holds for one position. cluster: the first slice's, others `positions` apart;
+ * start: (TILE); sums: those of the channels of a tile, 4 apart */
+static void add_slices(const trec_trec_conv2d *p, const workspace *w, const uint8_t *cluster, const int32_t *start,
+                       int32_t *sums)
+{
+    const int32_t positions = count_positions(p);
+    const int32_t step = values_size(p);
+    const int32_t *values = w->values;
+    int32_t a0 = start[0], a1 = start[1], a2 = start[2], a3 = start[3];
+    for (int32_t slice = p->n_slices; slice > 0; slice--) {
+        const int32_t *value = values + *cluster * TILE;
+        const int32_t v0 = value[0], v1 = value[1], v2 = value[2], v3 = value[3];
+        a0 += v0;
+        a1 += v1;
+        a2 += v2;
+        a3 += v3;
+        cluster += positions;
+        values += step;
+    }
+    sums[0] = a0;
+    sums[4] = a1;
+    sums[8] = a2;
+    sums[12] = a3;
 }
 
 /* The channels m ... m + TILE - 1 of all positions, from the centroids of all slices. output: (positions, out_c) */
 static void recover(const trec_trec_conv2d *p, const workspace *w, int32_t m, int8_t *output)
 {
     const int32_t positions = count_positions(p);
-    int32_t start[TILE];
+    const int32_t first = m < p->exact_c ? p->exact_c : m;
+    const int32_t end = smaller(m + TILE, p->out_c);
+    trec_rows rows = {.first = first, .count = end - first, .out_c = p->out_c};
+    int32_t bias[TILE] = {0};
+    int32_t sums[4 * TILE] = {0};
     for (int32_t slice = 0; slice < p->n_slices; slice++) {
         const int16_t *centroids = w->centroids + slice * stack_size(p);
         multiply(p, centroids, w->found[slice], slice, m, w->values + slice * values_size(p));
     }
-    for (int32_t j = 0; j < TILE; j++) {
-        start[j] = m + j < p->out_c ? p->bias[m + j] * ((int32_t)1 << p->fraction_bits) : 0;
+    for (int32_t c = m; c < end; c++) {
+        bias[c - m] = p->bias[c] * ((int32_t)1 << p->fraction_bits);
     }
-    for (int32_t i = 0; i < positions; i++) {
-        const uint8_t *cluster = w->clusters + i;
-        const int32_t *values = w->values;
-        int32_t a0 = start[0], a1 = start[1], a2 = start[2], a3 = start[3];
-        for (int32_t slice = 0; slice < p->n_slices; slice++) {
-            const int32_t *value = values + *cluster * TILE;
-            a0 += value[0];
-            a1 += value[1];
-            a2 += value[2];
-            a3 += value[3];
-            cluster += positions;
-            values += values_size(p);
+    for (int32_t i = 0; i < positions; i += 4) {
+        rows.n = smaller(4, positions - i);
+        for (int32_t r = 0; r < rows.n; r++) {
+            add_slices(p, w, w->clusters + i + r, bias, sums + r);
         }
-        const int32_t acc[TILE] = {a0, a1, a2, a3};
-        for (int32_t j = 0; j < TILE; j++) {
-            if (m + j >= p->exact_c && m + j < p->out_c) {
-                output[i * p->out_c + m + j] = trec_requantize(&p->rescale, acc[j], m + j);
-            }
-        }
+        trec_rows_requantize(&p->rescale, &rows, sums + 4 * (first - m), output + i * p->out_c);
     }
 }
 
@@ -327,16 +360,14 @@ uint32_t trec_trec_conv2d_gather_s8(const trec_trec_conv2d *p, const int8_t *inp
     const workspace w = cut(p, scratch, p->exact_c, p->n_slices, p->n_slices);
     const int32_t positions = count_positions(p);
     uint32_t total = 0;
-    __builtin_memset(w.acc, 0, (size_t)(4 * positions * p->exact_c));
+    start(p, &w);
     for (int32_t slice = 0; slice < p->n_slices; slice++) {
         const int32_t n = cluster_rows(p, input, slice, &w, w.clusters + slice * positions);
         divide_sums(p, &w, n, w.centroids + slice * stack_size(p));
         w.found[slice] = (uint16_t)n;
         total += (uint32_t)n;
     }
-    for (int32_t m = 0; m < p->exact_c; m++) {
-        requantize(p, &w, m, (int32_t)1 << p->fraction_bits, output);
-    }
+    finish(p, &w, output);
     for (int32_t m = p->exact_c / TILE * TILE; m < p->out_c; m += TILE) {
         recover(p, &w, m, output);
     }

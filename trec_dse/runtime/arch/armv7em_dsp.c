@@ -143,4 +143,78 @@ __asm__(".section .text.trec_dot_words_1x4, \"ax\", %progbits\n"
         ".size trec_dot_words_1x4, . - trec_dot_words_1x4\n"
         ".text\n");
 
+/* trec_requantize_columns: a channel a turn.
+ *
+ * r0 multipliers, r1 sums, r2 output, r3 out_c, r4 shifts, r5 twice the zero point and 1, r6 min, r7 max, r8-r11 the
+ * four sums, r12 multiplier, lr shift. The half is added, and the zero point with it, when one bit is left to shift:
+ * floor((x + 2^(s-1)) / 2^s) + z = floor((floor(x / 2^(s-1)) + 1 + 2z) / 2). The stack holds
+ *     0 channels left   4 channels in all
+ */
+#define FINISH(sum)                                                                                                    \
+    "add " #sum ", " #sum ", r5\n"                                                                                     \
+    "asr " #sum ", " #sum ", #1\n"                                                                                     \
+    "cmp " #sum ", r6\n"                                                                                               \
+    "it lt\n"                                                                                                          \
+    "movlt " #sum ", r6\n"                                                                                             \
+    "cmp " #sum ", r7\n"                                                                                               \
+    "it gt\n"                                                                                                          \
+    "movgt " #sum ", r7\n"
+
+__asm__(".section .text.trec_requantize_columns, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_requantize_columns\n"
+        ".type trec_requantize_columns, %function\n"
+        ".thumb_func\n"
+        "trec_requantize_columns:\n"
+        "push {r4-r11, lr}\n"
+        "sub sp, sp, #12\n"
+        "mov r12, r3\n"
+        "ldm r1, {r8-r11}\n" /* first, count, n, out_c */
+        "mov r1, r2\n"
+        "ldm r0, {r3-r7}\n" /* multipliers, shifts, zero, min, max */
+        "add r0, r3, r8, lsl #2\n"
+        "add r4, r4, r8\n"
+        "add r2, r12, r8\n"
+        "mov r3, r11\n"
+        "lsl r5, r5, #1\n"
+        "add r5, r5, #1\n"
+        "str r9, [sp]\n"
+        "str r9, [sp, #4]\n"
+        "cmp r9, #0\n"
+        "ble 2f\n"
+        "1:\n"
+        "ldrb lr, [r4], #1\n"
+        "ldr r12, [r0], #4\n"
+        "ldr r8, [r1]\n"
+        "ldr r9, [r1, #4]\n"
+        "ldr r10, [r1, #8]\n"
+        "ldr r11, [r1, #12]\n"
+        "subs lr, lr, #33\n"
+        "blt 2f\n"
+        "smmul r8, r8, r12\n"
+        "smmul r9, r9, r12\n"
+        "smmul r10, r10, r12\n"
+        "smmul r11, r11, r12\n"
+        "asr r8, r8, lr\n"
+        "asr r9, r9, lr\n"
+        "asr r10, r10, lr\n"
+        "asr r11, r11, lr\n" FINISH(r8) FINISH(r9) FINISH(r10) FINISH(r11) "add lr, r2, r3\n"
+        "strb r8, [r2], #1\n"
+        "strb r9, [lr]\n"
+        "ldr r12, [sp]\n"
+        "strb r10, [lr, r3]\n"
+        "strb r11, [lr, r3, lsl #1]\n"
+        "subs r12, r12, #1\n"
+        "add r1, r1, #16\n"
+        "str r12, [sp]\n"
+        "bgt 1b\n"
+        "2:\n"
+        "ldr r0, [sp]\n"
+        "ldr r1, [sp, #4]\n"
+        "sub r0, r1, r0\n"
+        "add sp, sp, #12\n"
+        "pop {r4-r11, pc}\n"
+        ".size trec_requantize_columns, . - trec_requantize_columns\n"
+        ".text\n");
+
 #endif

@@ -59,6 +59,24 @@ static inline void trec_add_row(const int16_t *row, int32_t n_pairs, int32_t *su
     }
 }
 
+/* Requantises sums: (count, 4) of four rows up to the first channel whose shift is no more than 32. output: (4, out_c),
+ * of all channels. Returns the number of channels that are done. */
+static inline int32_t trec_requantize_columns(const trec_rescale *rescale, const trec_rows *rows, const int32_t *sums,
+                                              int8_t *output)
+{
+    for (int32_t i = 0; i < rows->count; i++) {
+        const int32_t c = rows->first + i;
+        if (rescale->shifts[c] <= 32) {
+            return i;
+        }
+        for (int32_t r = 0; r < 4; r++) {
+            const int32_t scaled = trec_scale_high(sums[4 * i + r], rescale->multipliers[c], rescale->shifts[c]);
+            output[r * rows->out_c + c] = trec_finish(rescale, scaled);
+        }
+    }
+    return rows->count;
+}
+
 /* best[i] = max(best[i], values[i]); both: (n) */
 static inline void trec_max_s8(int8_t *best, const int8_t *values, int32_t n)
 {

@@ -53,6 +53,13 @@ static inline int32_t trec_scale_high(int32_t value, int32_t multiplier, int32_t
     return (trec_high(value, multiplier) + ((int32_t)1 << (shift - 33))) >> (shift - 32);
 }
 
+/* The channels first ... first + count - 1 of n rows, n at most 4; out_c: channels of an output row. */
+typedef struct {
+    int32_t first, count;
+    int32_t n;
+    int32_t out_c;
+} trec_rows;
+
 static inline int8_t trec_finish(const trec_rescale *r, int32_t scaled)
 {
     return (int8_t)trec_clamp(scaled + r->zero, r->min, r->max);
@@ -61,30 +68,6 @@ static inline int8_t trec_finish(const trec_rescale *r, int32_t scaled)
 static inline int8_t trec_requantize(const trec_rescale *r, int32_t acc, int32_t channel)
 {
     return trec_finish(r, trec_scale(acc, r->multipliers[channel], r->shifts[channel]));
-}
-
-/* Requantises four accumulators of a channel to outputs that lie `step` apart. What is in *r is copied first: the
- * compiler must assume that a store of bytes changes it. */
-static inline void trec_requantize_4(const trec_rescale *r, const int32_t *acc, int32_t channel, int32_t step,
-                                     int8_t *output)
-{
-    const trec_rescale own = *r;
-    const int32_t multiplier = own.multipliers[channel];
-    const int32_t shift = own.shifts[channel];
-    if (shift > 32) {
-        const int32_t a0 = trec_scale_high(acc[0], multiplier, shift);
-        const int32_t a1 = trec_scale_high(acc[1], multiplier, shift);
-        const int32_t a2 = trec_scale_high(acc[2], multiplier, shift);
-        const int32_t a3 = trec_scale_high(acc[3], multiplier, shift);
-        output[0] = trec_finish(&own, a0);
-        output[step] = trec_finish(&own, a1);
-        output[2 * step] = trec_finish(&own, a2);
-        output[3 * step] = trec_finish(&own, a3);
-    } else {
-        for (int32_t i = 0; i < 4; i++) {
-            output[i * step] = trec_finish(&own, trec_scale(acc[i], multiplier, shift));
-        }
-    }
 }
 
 /* round(numerator / denominator) for denominator > 0, by the same rule: floor((2n + d) / 2d). */
