@@ -143,18 +143,26 @@ static uint16_t nearest(const uint16_t *signatures, int32_t n, uint32_t signatur
     return (uint16_t)best;
 }
 
-/* The cluster of a signature that has none yet: a new one while the stack has room. Returns the number of clusters. */
-static int32_t admit(const trec_trec_conv2d *p, const workspace *w, int32_t n, uint32_t signature)
+/* Where a cluster's entry stands in the stack. */
+static int32_t *entry(const trec_trec_conv2d *p, const workspace *w, int32_t cluster)
+{
+    return w->sums + cluster / 4 * 8 * count_pairs(p) + cluster % 4 * 2;
+}
+
+/* Pushes a row whose signature is new, as long as the stack has room; after that, signatures join others' clusters.
+ * Returns the number of clusters. */
+static int32_t push(const trec_trec_conv2d *p, const workspace *w, int32_t n, uint32_t signature, const int16_t *row)
 {
     if (n == p->max_clusters) {
         w->reverse[signature] = nearest(w->signatures, n, signature);
         return n;
     }
-    if (n % 4 == 0) {
-        const int32_t size = 8 * count_pairs(p);
-        __builtin_memset(w->sums + n / 4 * size, 0, (size_t)size * 4u);
+    int32_t *sums = entry(p, w, n);
+    for (int32_t j = 8 * (count_pairs(p) - 1); j >= 0; j -= 8) {
+        sums[j] = row[j];
+        sums[j + 1] = row[j + 1];
     }
-    w->counts[n] = 0;
+    w->counts[n] = 1;
     w->signatures[n] = (uint16_t)signature;
     w->reverse[signature] = (uint16_t)n;
     return n + 1;
@@ -174,33 +182,53 @@ static int32_t cluster_rows(const trec_trec_conv2d *p, const int8_t *input, int3
         trec_window_block(&p->window, input, p->in_zero, i, part, w->block);
         sign(p, w, slice, n, p->exact_c > 0 ? w->acc + i * w->acc_c : NULL, signatures);
         for (int32_t r = 0; r < n; r++) {
+            const int16_t *row = w->block + 2 * r;
+            const int32_t known = n_clusters;
             if (w->reverse[signatures[r]] == UNSEEN) {
-                n_clusters = admit(p, w, n_clusters, signatures[r]);
+                n_clusters = push(p, w, known, signatures[r], row);
             }
             const int32_t cluster = w->reverse[signatures[r]];
-            int32_t *entry = w->sums + cluster / 4 * 8 * count_pairs(p) + cluster % 4 * 2;
-            trec_add_row(w->block + 2 * r, count_pairs(p), entry);
-            w->counts[cluster]++;
+            if (n_clusters == known) {
+                trec_add_row(row, count_pairs(p), entry(p, w, cluster));
+                w->counts[cluster]++;
+            }
             clusters[i + r] = (uint8_t)cluster;
         }
     }
     return n_clusters;
 }
 
-/* Step two: the mean of each cluster minus the zero point, with fraction_bits. centroids may lie over sums: element
- * e is written after element e was read, and is half as wide. A place without a cluster holds any small number, the
- * one behind an odd length holds zero. */
+/* The mean of a pair of sums, as divide_sums wants it. */
+static void divide_pair(const int32_t *sums, int32_t count, int32_t zero, int32_t one, int16_t *centroid)
+{
+    const int32_t first = sums[0], second = sums[1];
+    centroid[0] = (int16_t)trec_divide((first - zero) * one, count);
+    centroid[1] = (int16_t)trec_divide((second - zero) * one, count);
+}
+
+/* Step two: the mean of each cluster minus the zero point, with fraction_bits. centroids may lie over sums: pairs are
+ * written in the order in which they were read, and are half as wide. Places without a cluster and the one behind an
+ * odd length hold zeros. */
 static void divide_sums(const trec_trec_conv2d *p, const workspace *w, int32_t n, int16_t *centroids)
 {
     const int32_t size = 8 * count_pairs(p);
+    const int32_t one = (int32_t)1 << p->fraction_bits;
     for (int32_t first = 0; first < n; first += 4) {
         const int32_t *sums = w->sums + first / 4 * size;
         int16_t *block = centroids + first / 4 * size;
-        for (int32_t e = 0; e < size; e++) {
-            const int32_t c = first + e / 2 % 4;
-            const int32_t count = c < n ? w->counts[c] : 1;
-            const int32_t sum = sums[e] - count * p->in_zero;
-            block[e] = (int16_t)trec_divide(sum * ((int32_t)1 << p->fraction_bits), count);
+        int32_t counts[4], zeros[4];
+        for (int32_t c = 0; c < 4; c++) {
+            counts[c] = first + c < n ? w->counts[first + c] : 0;
+            zeros[c] = counts[c] * p->in_zero;
+        }
+        for (int32_t e = 0; e < size; e += 8) {
+            for (int32_t c = 0; c < 4; c++) {
+                if (counts[c] > 0) {
+                    divide_pair(sums + e + 2 * c, counts[c], zeros[c], one, block + e + 2 * c);
+                } else {
+                    block[e + 2 * c] = block[e + 2 * c + 1] = 0;
+                }
+            }
         }
         for (int32_t c = 0; p->length % 2 != 0 && c < 4; c++) {
             block[size - 7 + 2 * c] = 0;

@@ -3,7 +3,7 @@
 
 /* trec_multiply by hand: compilers keep too few of the eight sums in registers.
  *
- * r0 block, r1 kernel, r4-r7 sums of the kernel's first channel, r8-r11 of its second. A word of a kernel holds two
+ * r0 block, r1 kernel, r6-r9 sums of the kernel's first channel, r10-lr of its second. A word of a kernel holds two
  * elements of two channels; SXTB16 takes the first channel out, and with a rotation the second. Loads stand together,
  * where they overlap on a Cortex-M4, and apart from their uses, for which a Cortex-M7 would wait. Eight pairs of
  * elements are one turn of the loop; its first turn is entered where the rest of n_pairs by 8 is left, and both
@@ -12,21 +12,21 @@
  *     16 kernel            20 step                24 kernels left
  */
 #define PAIR(i)                                                                                                        \
-    "ldr.w r2, [r1, #4*" #i "]\n"                                                                                      \
-    "ldr.w r12, [r0, #16*" #i "]\n"                                                                                    \
-    "ldr.w lr, [r0, #16*" #i "+4]\n"                                                                                   \
+    "ldr.n r2, [r1, #4*" #i "]\n"                                                                                      \
+    "ldr.n r4, [r0, #16*" #i "]\n"                                                                                     \
+    "ldr.n r5, [r0, #16*" #i "+4]\n"                                                                                   \
     "sxtb16 r3, r2\n"                                                                                                  \
     "sxtb16 r2, r2, ror #8\n"                                                                                          \
-    "smlad r4, r3, r12, r4\n"                                                                                          \
-    "smlad r8, r2, r12, r8\n"                                                                                          \
-    "smlad r5, r3, lr, r5\n"                                                                                           \
-    "smlad r9, r2, lr, r9\n"                                                                                           \
-    "ldr.w r12, [r0, #16*" #i "+8]\n"                                                                                  \
-    "ldr.w lr, [r0, #16*" #i "+12]\n"                                                                                  \
-    "smlad r6, r3, r12, r6\n"                                                                                          \
-    "smlad r10, r2, r12, r10\n"                                                                                        \
-    "smlad r7, r3, lr, r7\n"                                                                                           \
-    "smlad r11, r2, lr, r11\n"
+    "smlad r6, r3, r4, r6\n"                                                                                           \
+    "smlad r10, r2, r4, r10\n"                                                                                         \
+    "smlad r7, r3, r5, r7\n"                                                                                           \
+    "smlad r11, r2, r5, r11\n"                                                                                         \
+    "ldr.n r4, [r0, #16*" #i "+8]\n"                                                                                   \
+    "ldr.n r5, [r0, #16*" #i "+12]\n"                                                                                  \
+    "smlad r8, r3, r4, r8\n"                                                                                           \
+    "smlad r12, r2, r4, r12\n"                                                                                         \
+    "smlad r9, r3, r5, r9\n"                                                                                           \
+    "smlad lr, r2, r5, lr\n"
 
 __asm__(".syntax unified\n"
         ".section .text.trec_multiply, \"ax\", %progbits\n"
@@ -45,9 +45,10 @@ __asm__(".syntax unified\n"
         "and r7, r7, #7\n"
         "sub r9, r0, r7, lsl #4\n"
         "sub r4, r4, r7, lsl #2\n"
-        "rsb r7, r7, r7, lsl #4\n" /* a pair is 15 instructions of 4 bytes */
+        "add r7, r7, r7, lsl #2\n" /* a pair is 50 bytes of code */
+        "add r7, r7, r7, lsl #2\n"
         "adr r10, 2f\n"
-        "add r10, r10, r7, lsl #2\n"
+        "add r10, r10, r7, lsl #1\n"
         "orr r10, r10, #1\n"
         "strd r8, r9, [sp]\n"
         "strd r10, r2, [sp, #8]\n"
@@ -55,22 +56,22 @@ __asm__(".syntax unified\n"
         "str r6, [sp, #24]\n"
         "1:\n"
         "ldr r3, [sp, #12]\n"
-        "ldm r3, {r4-r11}\n"
         "ldr r0, [sp, #4]\n"
         "ldr r1, [sp, #16]\n"
         "ldr r2, [sp, #8]\n"
+        "ldm r3, {r6-r12, lr}\n"
         "bx r2\n"
         ".balign 4\n"
         "2:\n" PAIR(0) PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6) PAIR(7) "ldr r2, [sp]\n"
-        "add r0, r0, #128\n"
-        "add r1, r1, #32\n"
+        "adds r0, r0, #128\n"
+        "adds r1, r1, #32\n"
         "cmp r0, r2\n"
         "bne 2b\n"
         "ldr r3, [sp, #12]\n"
         "ldr r0, [sp, #16]\n"
         "ldr r1, [sp, #20]\n"
         "ldr r2, [sp, #24]\n"
-        "stm r3!, {r4-r11}\n"
+        "stm r3!, {r6-r12, lr}\n"
         "add r0, r0, r1\n"
         "str r3, [sp, #12]\n"
         "str r0, [sp, #16]\n"
