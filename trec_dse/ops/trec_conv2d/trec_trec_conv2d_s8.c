@@ -8,7 +8,7 @@
  */
 #include "trec_trec_conv2d_s8.h"
 
-#include "trec_arch.h"   /* defines: trec_multiply, trec_add_row */
+#include "trec_arch.h"   /* defines: trec_multiply, trec_add_row, trec_look_up */
 #include "trec_rows.h"   /* defines: trec_rows, trec_rows_requantize */
 #include "trec_window.h" /* defines: trec_slice, trec_window_block */
 
@@ -333,52 +333,26 @@ uint32_t trec_trec_conv2d_s8(const trec_trec_conv2d *p, const int8_t *input, voi
     return total;
 }
 
-/* Adds up over the slices what each holds for one position. cluster: the first slice's, others `positions` apart;
- * start: (TILE); sums: those of the channels of a tile, 4 apart */
-static void add_slices(const trec_trec_conv2d *p, const workspace *w, const uint8_t *cluster, const int32_t *start,
-                       int32_t *sums)
-{
-    const int32_t positions = count_positions(p);
-    const int32_t step = values_size(p);
-    const int32_t *values = w->values;
-    int32_t a0 = start[0], a1 = start[1], a2 = start[2], a3 = start[3];
-    for (int32_t slice = p->n_slices; slice > 0; slice--) {
-        const int32_t *value = values + *cluster * TILE;
-        const int32_t v0 = value[0], v1 = value[1], v2 = value[2], v3 = value[3];
-        a0 += v0;
-        a1 += v1;
-        a2 += v2;
-        a3 += v3;
-        cluster += positions;
-        values += step;
-    }
-    sums[0] = a0;
-    sums[4] = a1;
-    sums[8] = a2;
-    sums[12] = a3;
-}
-
 /* The channels m ... m + TILE - 1 of all positions, from the centroids of all slices. output: (positions, out_c) */
 static void recover(const trec_trec_conv2d *p, const workspace *w, int32_t m, int8_t *output)
 {
     const int32_t positions = count_positions(p);
     const int32_t first = m < p->exact_c ? p->exact_c : m;
     const int32_t end = smaller(m + TILE, p->out_c);
+    const int32_t step = values_size(p);
     trec_rows rows = {.first = first, .count = end - first, .out_c = p->out_c};
-    int32_t bias[TILE] = {0};
+    trec_lookup lookup = {.table = w->values, .step = 4 * step, .n_positions = positions, .n_slices = p->n_slices};
     int32_t sums[4 * TILE] = {0};
     for (int32_t slice = 0; slice < p->n_slices; slice++) {
         const int16_t *centroids = w->centroids + slice * stack_size(p);
-        multiply(p, centroids, w->found[slice], slice, m, w->values + slice * values_size(p));
+        multiply(p, centroids, w->found[slice], slice, m, w->values + slice * step);
     }
     for (int32_t c = m; c < end; c++) {
-        bias[c - m] = p->bias[c] * ((int32_t)1 << p->fraction_bits);
+        lookup.start[c - m] = p->bias[c] * ((int32_t)1 << p->fraction_bits);
     }
     for (int32_t i = 0; i < positions; i += 4) {
         rows.n = smaller(4, positions - i);
-        for (int32_t r = 0; r < rows.n; r++) {
-            add_slices(p, w, w->clusters + i + r, bias, sums + r);
-        }
+        trec_look_up(&lookup, w->clusters + i, rows.n, sums);
         trec_rows_requantize(&p->rescale, &rows, sums + 4 * (first - m), output + i * p->out_c);
     }
 }

@@ -218,4 +218,86 @@ __asm__(".section .text.trec_requantize_columns, \"ax\", %progbits\n"
         ".size trec_requantize_columns, . - trec_requantize_columns\n"
         ".text\n");
 
+/* trec_add_quads: four pairs of elements a turn. r0 row, r1 turns left, r2 sums */
+#define TWO_PAIRS(row, sums)                                                                                           \
+    "ldr r3, [r0, #" #row "]\n"                                                                                        \
+    "ldr r4, [r0, #" #row "+16]\n"                                                                                     \
+    "ldr r5, [r2, #" #sums "]\n"                                                                                       \
+    "ldr r6, [r2, #" #sums "+4]\n"                                                                                     \
+    "ldr r7, [r2, #" #sums "+32]\n"                                                                                    \
+    "ldr r12, [r2, #" #sums "+36]\n"                                                                                   \
+    "sxtah r5, r5, r3\n"                                                                                               \
+    "add r6, r6, r3, asr #16\n"                                                                                        \
+    "sxtah r7, r7, r4\n"                                                                                               \
+    "add r12, r12, r4, asr #16\n"                                                                                      \
+    "str r5, [r2, #" #sums "]\n"                                                                                       \
+    "str r6, [r2, #" #sums "+4]\n"                                                                                     \
+    "str r7, [r2, #" #sums "+32]\n"                                                                                    \
+    "str r12, [r2, #" #sums "+36]\n"
+
+__asm__(".section .text.trec_add_quads, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_add_quads\n"
+        ".type trec_add_quads, %function\n"
+        ".thumb_func\n"
+        "trec_add_quads:\n"
+        "push {r4-r7}\n"
+        "1:\n" TWO_PAIRS(0, 0) TWO_PAIRS(32, 64) "adds r0, r0, #64\n"
+        "adds r2, r2, #128\n"
+        "subs r1, r1, #1\n"
+        "bne 1b\n"
+        "pop {r4-r7}\n"
+        "bx lr\n"
+        ".size trec_add_quads, . - trec_add_quads\n"
+        ".text\n");
+
+/* trec_look_up: a slice a turn, around it the rows.
+ *
+ * r0 and r2 values, r1 clusters of the row, r3 sums, r4 table, r5 and r6 steps, r7 slices left, r8-r11 the row's
+ * sums, r12 its cluster, lr what the table has for it. The stack holds
+ *     0 lookup   4 rows left
+ */
+__asm__(".section .text.trec_look_up, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_look_up\n"
+        ".type trec_look_up, %function\n"
+        ".thumb_func\n"
+        "trec_look_up:\n"
+        "push {r4-r11, lr}\n"
+        "sub sp, sp, #12\n"
+        "strd r0, r2, [sp]\n"
+        "1:\n"
+        "ldm r0, {r4-r11}\n"
+        "mov r12, r1\n"
+        "2:\n"
+        "ldrb lr, [r12]\n"
+        "add r12, r12, r6\n"
+        "add lr, r4, lr, lsl #4\n"
+        "ldr r0, [lr]\n"
+        "ldr r2, [lr, #4]\n"
+        "add r8, r8, r0\n"
+        "add r9, r9, r2\n"
+        "ldr r0, [lr, #8]\n"
+        "ldr r2, [lr, #12]\n"
+        "add r4, r4, r5\n"
+        "add r10, r10, r0\n"
+        "add r11, r11, r2\n"
+        "subs r7, r7, #1\n"
+        "bne 2b\n"
+        "ldr r2, [sp, #4]\n"
+        "ldr r0, [sp]\n"
+        "str r8, [r3]\n"
+        "str r9, [r3, #16]\n"
+        "str r10, [r3, #32]\n"
+        "str r11, [r3, #48]\n"
+        "adds r3, r3, #4\n"
+        "adds r1, r1, #1\n"
+        "subs r2, r2, #1\n"
+        "str r2, [sp, #4]\n"
+        "bne 1b\n"
+        "add sp, sp, #12\n"
+        "pop {r4-r11, pc}\n"
+        ".size trec_look_up, . - trec_look_up\n"
+        ".text\n");
+
 #endif

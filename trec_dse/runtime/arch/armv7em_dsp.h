@@ -111,22 +111,22 @@ static inline void trec_widen(const int8_t *values, int32_t n, int32_t first, in
 int32_t trec_requantize_columns(const trec_rescale *rescale, const trec_rows *rows, const int32_t *sums,
                                 int8_t *output);
 
-/* Loads stand together, where they overlap on a Cortex-M4. */
+/* In armv7em_dsp.c. n_quads: pairs of elements by four, at least 1 */
+void trec_add_quads(const int16_t *row, int32_t n_quads, int32_t *sums);
+
 static inline void trec_add_row(const int16_t *row, int32_t n_pairs, int32_t *sums)
 {
-    for (; n_pairs >= 2; n_pairs -= 2, row += 16, sums += 16) {
-        const int32_t x = trec_load_word(row), y = trec_load_word(row + 8);
-        const int32_t s0 = sums[0], s1 = sums[1], s2 = sums[8], s3 = sums[9];
-        sums[0] = s0 + (int16_t)x;
-        sums[1] = s1 + (x >> 16);
-        sums[8] = s2 + (int16_t)y;
-        sums[9] = s3 + (y >> 16);
+    if (n_pairs >= 4) {
+        trec_add_quads(row, n_pairs >> 2, sums);
     }
-    if (n_pairs > 0) {
-        sums[0] += row[0];
-        sums[1] += row[1];
+    for (int32_t j = n_pairs & ~3; j < n_pairs; j++) {
+        sums[8 * j] += row[8 * j];
+        sums[8 * j + 1] += row[8 * j + 1];
     }
 }
+
+/* In armv7em_dsp.c. */
+void trec_look_up(const trec_lookup *lookup, const uint8_t *clusters, int32_t n, int32_t *sums);
 
 static inline void trec_max_s8(int8_t *best, const int8_t *values, int32_t n)
 {
