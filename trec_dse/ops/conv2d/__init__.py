@@ -58,15 +58,18 @@ class Conv2d:
         return 8 * self.tile(inputs[0]) + 16 * self.group(inputs[0])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Products, dot-product calls, gathered bytes and pixels."""
+        """Products, sums and outputs of whole blocks of four rows and two kernels; widened bytes and strips."""
         out_h, out_w = self.window.positions(inputs[0])
         n, k = out_h * out_w, self.row_length(inputs[0])
-        taps = self.window.kernel[0] * self.window.kernel[1]
+        rows, channels = 4 * -(-n // 4), self.out_channels + self.out_channels % 2
+        n_tiles = -(-k // self.tile(inputs[0]))
         return (
-            Work("conv_mac", n * k * self.out_channels),
-            Work("conv_dot", n * self.out_channels),
-            Work("gather_byte", n * k),
-            Work("gather_pixel", n * taps),
+            Work("conv_mac", rows * (k + k % 2) * channels),
+            Work("conv_sum", rows * channels * n_tiles),
+            Work("conv_output", n * self.out_channels),
+            Work("gather_byte", rows * k),
+            Work("gather_strip", rows * (self.window.kernel[0] + n_tiles - 1)),
+            Work("gather_block", rows // 4 * n_tiles),
         )
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -118,23 +118,26 @@ class TrecConv2d:
         return self._common_bytes(shape) + rows + n_slices * alive
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Hashing, stack updates, divisions, centroid products and the recovery of the rows."""
+        """Hashing, stack updates, divisions, centroid products and the recovery of the rows; see `Conv2d.work`."""
         shape, config = inputs[0], self.config
-        n, k, slices = self.n_positions(shape), self.row_length(shape), self.n_slices(shape)
-        clusters, channels = self.clusters(shape, worst), self.out_channels - self.exact_channels
-        taps = self.window.kernel[0] * self.window.kernel[1]
-        schedule = self.schedule(shape)
+        n, slices, length = self.n_positions(shape), self.n_slices(shape), config.vector_length
+        rows, pairs = 4 * -(-n // 4) * slices, length + length % 2
+        bits = config.hash_bits + config.hash_bits % 2
+        # of a slice, the last block of four clusters is full by half on average
+        clusters = min(self.clusters(shape, worst) + 1.5 * slices, 4.0 * slices * -(-self.cap(shape) // 4))
+        channels = 4 * (-(-self.out_channels // 4) - self.exact_channels // 4)
+        strip = self.window.kernel[1] * shape[2]
         return (
-            Work("hash_mac", n * k * config.hash_bits),
-            Work("hash_dot", n * slices * config.hash_bits),
-            Work("gather_byte", n * k),
-            Work("gather_pixel", n * max(taps, slices)),
-            Work("stack_add", n * k),
+            Work("trec_mac", rows * pairs * bits + clusters * pairs * channels),
+            Work("trec_sum", rows * bits + clusters * channels),
+            Work("trec_call", rows // 4 + clusters * channels / 16),
+            Work("gather_byte", rows * length),
+            Work("gather_strip", rows * max(1.0, length / strip)),
+            Work("gather_block", rows // 4),
+            Work("stack_add", n * slices * pairs),
             Work("stack_row", n * slices),
-            Work("centroid_divide", clusters * config.vector_length),
-            Work("centroid_mac", clusters * config.vector_length * channels),
-            Work("centroid_dot", clusters * channels),
-            Work(f"recover_{schedule}", n * slices * channels),
+            Work("centroid_divide", clusters * pairs),
+            Work(f"recover_{self.schedule(shape)}", n * slices * channels),
             Work("trec_output", n * self.out_channels),
         )
 

@@ -76,7 +76,10 @@ static inline int8_t trec_finish(const trec_rescale *r, int32_t scaled)
 
 static inline int8_t trec_requantize(const trec_rescale *r, int32_t acc, int32_t channel)
 {
-    return trec_finish(r, trec_scale(acc, r->multipliers[channel], r->shifts[channel]));
+    const int32_t multiplier = r->multipliers[channel];
+    const int32_t shift = r->shifts[channel];
+    const int32_t scaled = shift > 32 ? trec_scale_high(acc, multiplier, shift) : trec_scale(acc, multiplier, shift);
+    return trec_finish(r, scaled);
 }
 
 /* round(numerator / denominator) for denominator > 0, by the same rule: floor((2n + d) / 2d). */
