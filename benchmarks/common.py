@@ -61,7 +61,9 @@ def linked(graph: QuantizedGraph, target: Target, compiler: Compiler | None = No
 
 
 @contextmanager
-def on_twin(graph: QuantizedGraph, target: Target) -> Iterator[tuple[Firmware, twin.TwinExecutor]]:
+def on_twin(
+    graph: QuantizedGraph, target: Target, compiler: Compiler | None = None
+) -> Iterator[tuple[Firmware, twin.TwinExecutor]]:
     """The firmware of a network and the board's twin that runs it."""
-    with linked(graph, target) as firmware, twin.open(firmware.elf, target, build_id=BUILD_ID) as executor:
+    with linked(graph, target, compiler) as firmware, twin.open(firmware.elf, target, build_id=BUILD_ID) as executor:
         yield firmware, executor

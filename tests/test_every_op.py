@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from trec_dse import plugins
+from trec_dse.candidate import TrecConfig
 from trec_dse.codegen import generate, generate_answers, kernel_sources, network_calls
 from trec_dse.executors.host import HostNetwork
-from trec_dse.graph import INPUT, Graph, Int8Array, QuantizedGraph
+from trec_dse.graph import INPUT, Graph, Int8Array, QuantizedGraph, Window
 from trec_dse.memory import MemoryPlan, plan_memory
 from trec_dse.ops import op_class
+from trec_dse.ops._packing import pair_channels
+from trec_dse.ops.conv2d import Conv2d
+from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.quantize import quantize
 from trec_dse.resources import package_folder
 from trec_dse.store import load_graph, save_graph
@@ -108,6 +112,31 @@ def test_c_needs_the_scratch_that_python_plans(kind: str, seed: int, tmp_path: P
     with HostNetwork.build(files, kernel_sources(graph), sizes_of(graph)) as network:
         library: ctypes.CDLL = network._library
         assert library.needed() == graph.nodes[0].op.scratch_bytes(graph.input_shape)
+
+
+def test_a_convolution_keeps_a_tile_of_four_rows_and_the_sums_of_a_group() -> None:
+    few, many = Conv2d(6, Window((3, 3))), Conv2d(64, Window((5, 5)))
+    # K = 27: one tile of 28 elements, 4 rows of 2 bytes; 6 channels, 4 rows of 4 bytes
+    assert few.scratch_bytes((8, 8, 3)) == 28 * 4 * 2 + 6 * 4 * 4
+    # K = 1600 = 6 * 232 + 208: seven tiles, so the sums of all channels outlive a tile
+    assert (many.tile((14, 14, 64)), many.group((14, 14, 64))) == (232, 64)
+    assert many.scratch_bytes((14, 14, 64)) == 232 * 4 * 2 + 64 * 4 * 4
+
+
+def test_trec_s_scratch_by_hand() -> None:
+    op = TrecConv2d(64, Window((5, 5)), TrecConfig(4, 320, "per_slice", None))
+    # N = 100, 16 clusters of 320 int32 sums, counts and signatures, 2**4 signatures, four rows of 320 int16
+    common = 16 * 320 * 4 + 16 * (2 + 2) + 16 * 2 + 4 * 320 * 2
+    # accumulators and one id per position; products of 16 centroids with four kernels
+    accumulate = 100 * (64 * 4 + 1) + 16 * 4 * 4
+    # per slice: centroids, ids, products, number of clusters
+    gather = 5 * (16 * 320 * 2 + 100 + 16 * 4 * 4 + 2)
+    assert op.scratch_bytes((14, 14, 64)) == common + min(accumulate, gather) == 49_092
+
+
+def test_kernels_stand_two_channels_side_by_side() -> None:
+    kernels = np.array([[[1, 2, 3]], [[4, 5, 6]], [[7, 8, 9]]], dtype=np.int8)  # 3 channels of one slice of 3
+    assert pair_channels(kernels).reshape(2, -1).tolist() == [[1, 4, 2, 5, 3, 6, 0, 0], [7, 0, 8, 0, 9, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("kind", OPS)

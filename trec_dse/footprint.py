@@ -1,7 +1,7 @@
 """Bytes that the runtime and each kernel take in Flash, per compiler and core: known without a compiler.
 
 `footprint.json` holds the sizes of the linked symbols. What a firmware takes is the union of the symbols of its
-kernels: `trec_window_row` counts once however many convolutions call it. `benchmarks/footprint.py` measures the
+kernels: `trec_multiply` counts once however many convolutions call it. `benchmarks/footprint.py` measures the
 table anew; a test compares it with what the installed compiler really links.
 """
 

@@ -8,15 +8,18 @@ typedef struct {
     trec_window window;
     int32_t out_c;
     int32_t in_zero;
-    const int8_t *weights; /* (out_c, kernel_h, kernel_w, in_c), symmetric per output channel */
+    int32_t tile;          /* elements of a row that are widened at a time; even */
+    int32_t group;         /* channels whose sums are alive at a time; even; all of them if a row has several tiles */
+    const int8_t *weights; /* two channels side by side, symmetric per output channel: (out_c / 2, k, 2) with out_c
+                              and k = kernel_h * kernel_w * in_c filled up to even numbers by zeros */
     const int32_t *bias;   /* (out_c), minus in_zero times the sum of the channel's weights */
     trec_rescale rescale;
 } trec_conv2d;
 
-/* Bytes of scratch: one row of the unfolded input. */
+/* Bytes of scratch: a tile of four rows of the unfolded input, and the sums of a group. */
 int32_t trec_conv2d_scratch_bytes(const trec_conv2d *p);
 
-/* input: (in_h, in_w, in_c), output: (out_h, out_w, out_c) */
+/* input: (in_h, in_w, in_c), output: (out_h, out_w, out_c), scratch: 4-byte aligned */
 void trec_conv2d_s8(const trec_conv2d *p, const int8_t *input, void *scratch, int8_t *output);
 
 #endif

@@ -40,8 +40,14 @@ class Dense:
         return None
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Products and dot-product calls."""
-        return (Work("dense_mac", self.macs(*inputs)), Work("dense_dot", self.out_features))
+        """Words of four products, by four outputs at a time or alone; products left over; outputs."""
+        n, fours, alone = math.prod(inputs[0]), self.out_features // 4, self.out_features % 4
+        return (
+            Work("dense_words", fours * (n // 4)),
+            Work("dense_word", alone * (n // 4)),
+            Work("dense_rest", self.out_features * (n % 4)),
+            Work("dense_output", self.out_features),
+        )
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Matrix product."""

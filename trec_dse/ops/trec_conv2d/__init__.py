@@ -12,6 +12,7 @@ from trec_dse.errors import UnsupportedError
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
 from trec_dse.ops import _clustering
 from trec_dse.ops._fixed_point import bounds, requantize, rescale_field, window_field
+from trec_dse.ops._packing import pair_channels
 from trec_dse.ops.conv2d import Activation
 from trec_dse.trec.conv import trec_conv2d
 
@@ -95,16 +96,25 @@ class TrecConv2d:
         """Accumulators, two-step stack, reverse table, ids: the sum that the C kernel lays out."""
         return min(self._accumulate_bytes(inputs[0]), self._gather_bytes(inputs[0]))
 
+    def _stack_size(self, shape: Shape) -> int:
+        """Elements of the stack of one slice: whole blocks of four clusters and of pairs of elements."""
+        return -(-self.cap(shape) // 4) * 8 * -(-self.config.vector_length // 2)
+
+    def _values_bytes(self, shape: Shape) -> int:
+        """Products of one slice's centroids with four kernels."""
+        return -(-self.cap(shape) // 4) * 4 * 4 * 4
+
     def _common_bytes(self, shape: Shape) -> int:
-        length = self.config.vector_length
-        return self.cap(shape) * (4 * length + 2 + 2) + (2 << self.config.hash_bits) + length
+        rows = 16 * -(-self.config.vector_length // 2)
+        return 4 * self._stack_size(shape) + 4 * self.cap(shape) + (2 << self.config.hash_bits) + rows
 
     def _accumulate_bytes(self, shape: Shape) -> int:
-        return self._common_bytes(shape) + self.n_positions(shape) * (4 * self.out_channels + 1) + 4 * self.cap(shape)
+        rows = self.n_positions(shape) * (4 * self.out_channels + 1)
+        return self._common_bytes(shape) + rows + self._values_bytes(shape)
 
     def _gather_bytes(self, shape: Shape) -> int:
         n_slices = self.n_slices(shape)
-        alive = self.cap(shape) * (4 + 2 * self.config.vector_length) + 2
+        alive = self._values_bytes(shape) + 2 * self._stack_size(shape) + 2
         rows = self.n_positions(shape) * (4 * self.exact_channels + n_slices)
         return self._common_bytes(shape) + rows + n_slices * alive
 
@@ -113,23 +123,26 @@ class TrecConv2d:
         return -math.prod(inputs[0])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Hashing, stack updates, divisions, centroid products and the recovery of the rows."""
+        """Hashing, stack updates, divisions, centroid products and the recovery of the rows; see `Conv2d.work`."""
         shape, config = inputs[0], self.config
-        n, k, slices = self.n_positions(shape), self.row_length(shape), self.n_slices(shape)
-        clusters, channels = self.clusters(shape, worst), self.out_channels - self.exact_channels
-        taps = self.window.kernel[0] * self.window.kernel[1]
-        schedule = self.schedule(shape)
+        n, slices, length = self.n_positions(shape), self.n_slices(shape), config.vector_length
+        rows, pairs = 4 * -(-n // 4) * slices, length + length % 2
+        bits = config.hash_bits + config.hash_bits % 2
+        # of a slice, the last block of four clusters is full by half on average
+        clusters = min(self.clusters(shape, worst) + 1.5 * slices, 4.0 * slices * -(-self.cap(shape) // 4))
+        channels = 4 * (-(-self.out_channels // 4) - self.exact_channels // 4)
+        strip = self.window.kernel[1] * shape[2]
         return (
-            Work("hash_mac", n * k * config.hash_bits),
-            Work("hash_dot", n * slices * config.hash_bits),
-            Work("gather_byte", n * k),
-            Work("gather_pixel", n * max(taps, slices)),
-            Work("stack_add", n * k),
+            Work("trec_mac", rows * pairs * bits + clusters * pairs * channels),
+            Work("trec_sum", rows * bits + clusters * channels),
+            Work("trec_call", rows // 4 + clusters * channels / 16),
+            Work("gather_byte", rows * length),
+            Work("gather_strip", rows * max(1.0, length / strip)),
+            Work("gather_block", rows // 4),
+            Work("stack_add", n * slices * pairs),
             Work("stack_row", n * slices),
-            Work("centroid_divide", clusters * config.vector_length),
-            Work("centroid_mac", clusters * config.vector_length * channels),
-            Work("centroid_dot", clusters * channels),
-            Work(f"recover_{schedule}", n * slices * channels),
+            Work("centroid_divide", clusters * pairs),
+            Work(f"recover_{self.schedule(shape)}", n * slices * channels),
             Work("trec_output", n * self.out_channels),
         )
 
@@ -179,7 +192,9 @@ class TrecConv2d:
         shape, config = shapes[0], self.config
         reuse = config.scope == "kernel_reuse"
         is_shared = config.scope == "shared"
-        slice_step = config.vector_length * (1 if reuse else config.hash_bits)
+        kernels = pair_channels(weights["weights"].reshape(self.out_channels, -1, config.vector_length))
+        vector_bytes = 4 * -(-config.vector_length // 2)
+        slice_step = vector_bytes * (1 if reuse else -(-config.hash_bits // 2))
         fields = (
             ("window", window_field(self.window, shape)),
             ("out_c", self.out_channels),
@@ -190,12 +205,12 @@ class TrecConv2d:
             ("max_clusters", self.cap(shape)),
             ("exact_c", self.exact_channels),
             ("fraction_bits", int(weights["fraction_bits"])),
-            ("hash_step", self.row_length(shape) if reuse else config.vector_length),
+            ("hash_step", vector_bytes * (self.n_slices(shape) if reuse else 1)),
             ("hash_slice", 0 if is_shared else slice_step),
             ("threshold_slice", 0 if is_shared else config.hash_bits),
-            ("hash", weights["weights"] if reuse else weights["hash"]),
+            ("hash", kernels if reuse else pair_channels(weights["hash"][:, :, None])),
             ("thresholds", weights["thresholds"]),
-            ("weights", weights["weights"]),
+            ("weights", kernels),
             ("bias", weights["bias"]),
             ("rescale", rescale_field(weights, quantization, bounds(self.activation, quantization))),
         )

@@ -13,11 +13,12 @@ typedef struct {
     int32_t max_clusters;          /* most clusters of a slice, at most 256 */
     int32_t exact_c;               /* kernel reuse: the first exact_c = H outputs are dense; else 0 */
     int32_t fraction_bits;         /* of the fixed-point centroids, and so of the accumulators */
-    int32_t hash_step, hash_slice; /* bytes from one hash vector to the next, and from one slice to the next */
+    int32_t hash_step, hash_slice; /* bytes from one pair of hash vectors to the next, and from slice to slice */
     int32_t threshold_slice;       /* entries from one slice to the next; 0 where slices share them */
-    const int8_t *hash;            /* (n_slices or 1, hash_bits, length), or the first H rows of weights */
+    const int8_t *hash;            /* as the weights: (n_slices or 1, hash_bits / 2, length, 2); or the weights */
     const int32_t *thresholds;     /* (n_slices or 1, hash_bits); a bit is 1 where its projection is larger */
-    const int8_t *weights;         /* (out_c, n_slices, length), symmetric per output channel */
+    const int8_t *weights;         /* two channels side by side, symmetric per output channel: (out_c / 2, n_slices,
+                                      length, 2) with out_c and length filled up to even numbers by zeros */
     const int32_t *bias;           /* (out_c); the first exact_c have the zero point's share taken off */
     trec_rescale rescale;
 } trec_trec_conv2d;

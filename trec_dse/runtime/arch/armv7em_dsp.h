@@ -10,24 +10,30 @@
 
 #include "trec_types.h"
 
-static inline int32_t trec_load_s8x4(const int8_t *p)
-{
-    int32_t word;
-    __builtin_memcpy(&word, p, 4); /* one LDR: these cores load unaligned words */
-    return word;
-}
-
-static inline int32_t trec_load_s16x2(const int16_t *p)
+/* These cores load and store unaligned words; only the pairs and lists of LDRD and LDM must be aligned. */
+static inline int32_t trec_load_word(const void *p)
 {
     int32_t word;
     __builtin_memcpy(&word, p, 4);
     return word;
 }
 
-static inline int32_t trec_swap_bytes_in_pairs(int32_t word)
+static inline void trec_store_word(void *p, int32_t word)
+{
+    __builtin_memcpy(p, &word, 4);
+}
+
+/* bytes 0 and 2 of four, as two 16-bit numbers */
+static inline int32_t trec_even_bytes(int32_t word)
+{
+    return __sxtb16(word);
+}
+
+/* bytes 1 and 3 of four, as two 16-bit numbers */
+static inline int32_t trec_odd_bytes(int32_t word)
 {
     const uint32_t u = (uint32_t)word;
-    return (int32_t)((u >> 8) | (u << 24)); /* ROR 8: bytes 1 and 3 come where SXTB16 looks */
+    return __sxtb16((int32_t)((u >> 8) | (u << 24)));
 }
 
 static inline int32_t trec_dot_s8(const int8_t *a, const int8_t *b, int32_t n)
@@ -35,10 +41,10 @@ static inline int32_t trec_dot_s8(const int8_t *a, const int8_t *b, int32_t n)
     int32_t sum = 0;
     int32_t i = 0;
     for (; i + 4 <= n; i += 4) {
-        const int32_t a4 = trec_load_s8x4(a + i);
-        const int32_t b4 = trec_load_s8x4(b + i);
-        sum = __smlad(__sxtb16(a4), __sxtb16(b4), sum);
-        sum = __smlad(__sxtb16(trec_swap_bytes_in_pairs(a4)), __sxtb16(trec_swap_bytes_in_pairs(b4)), sum);
+        const int32_t a4 = trec_load_word(a + i);
+        const int32_t b4 = trec_load_word(b + i);
+        sum = __smlad(trec_even_bytes(a4), trec_even_bytes(b4), sum);
+        sum = __smlad(trec_odd_bytes(a4), trec_odd_bytes(b4), sum);
     }
     for (; i < n; i++) {
         sum += (int32_t)a[i] * b[i];
@@ -51,21 +57,109 @@ static inline int32_t trec_dot_s16_s8(const int16_t *a, const int8_t *b, int32_t
     int32_t sum = 0;
     int32_t i = 0;
     for (; i + 4 <= n; i += 4) {
-        const int32_t a01 = trec_load_s16x2(a + i);
-        const int32_t a23 = trec_load_s16x2(a + i + 2);
-        const int32_t b4 = trec_load_s8x4(b + i);
-        const int32_t even = __sxtb16(b4);                          /* b0, b2 */
-        const int32_t odd = __sxtb16(trec_swap_bytes_in_pairs(b4)); /* b1, b3 */
+        const int32_t b4 = trec_load_word(b + i);
+        const uint32_t even = (uint32_t)trec_even_bytes(b4); /* b0, b2 */
+        const uint32_t odd = (uint32_t)trec_odd_bytes(b4);   /* b1, b3 */
         /* PKHBT and PKHTB: bring (b0, b1) and (b2, b3) together */
-        const int32_t b01 = (int32_t)(((uint32_t)even & 0xFFFFu) | ((uint32_t)odd << 16));
-        const int32_t b23 = (int32_t)(((uint32_t)even >> 16) | ((uint32_t)odd & 0xFFFF0000u));
-        sum = __smlad(a01, b01, sum);
-        sum = __smlad(a23, b23, sum);
+        sum = __smlad(trec_load_word(a + i), (int32_t)((even & 0xFFFFu) | (odd << 16)), sum);
+        sum = __smlad(trec_load_word(a + i + 2), (int32_t)((even >> 16) | (odd & 0xFFFF0000u)), sum);
     }
     for (; i < n; i++) {
         sum += (int32_t)a[i] * b[i];
     }
     return sum;
+}
+
+/* In armv7em_dsp.c. n_words: words of x, at least 1 */
+void trec_dot_words_1x4(const int8_t *x, const int8_t *kernels, int32_t step, int32_t n_words, int32_t *sums);
+
+static inline void trec_dot_1x4(const int8_t *x, const int8_t *kernels, int32_t step, int32_t n, int32_t *sums)
+{
+    if (n >= 4) {
+        trec_dot_words_1x4(x, kernels, step, n >> 2, sums);
+    }
+    for (int32_t i = n & ~3; i < n; i++) {
+        for (int32_t j = 0; j < 4; j++) {
+            sums[j] += (int32_t)x[i] * kernels[j * step + i];
+        }
+    }
+}
+
+/* In armv7em_dsp.c. */
+void trec_multiply(const int16_t *block, const trec_kernels *kernels, int32_t *sums);
+
+static inline void trec_widen_byte(int8_t value, int32_t k, int16_t *row)
+{
+    row[k / 2 * 8 + k % 2] = value;
+}
+
+/* Four bytes to two words of the row; PKHBT and PKHTB bring neighbours together again. */
+static inline void trec_widen_word(const int8_t *values, int16_t *row)
+{
+    const int32_t word = trec_load_word(values);
+    const uint32_t even = (uint32_t)trec_even_bytes(word);
+    const uint32_t odd = (uint32_t)trec_odd_bytes(word);
+    trec_store_word(row, (int32_t)((even & 0xFFFFu) | (odd << 16)));
+    trec_store_word(row + 8, (int32_t)((even >> 16) | (odd & 0xFFFF0000u)));
+}
+
+static inline void trec_widen(const int8_t *values, int32_t n, int32_t first, int16_t *row)
+{
+    const int8_t *end = values + n;
+    int16_t *to = row + first / 2 * 8;
+    if ((first & 1) != 0 && n > 0) {
+        to[1] = *values++;
+        to += 8;
+    }
+    for (; end - values >= 8; values += 8, to += 32) {
+        trec_widen_word(values, to);
+        trec_widen_word(values + 4, to + 16);
+    }
+    if (end - values >= 4) {
+        trec_widen_word(values, to);
+        values += 4;
+        to += 16;
+    }
+    for (int32_t k = 0; values < end; k++) {
+        trec_widen_byte(*values++, k, to);
+    }
+}
+
+/* In armv7em_dsp.c. */
+int32_t trec_requantize_columns(const trec_rescale *rescale, const trec_rows *rows, const int32_t *sums,
+                                int8_t *output);
+
+/* In armv7em_dsp.c. n_quads: pairs of elements by four, at least 1 */
+void trec_add_quads(const int16_t *row, int32_t n_quads, int32_t *sums);
+
+static inline void trec_add_row(const int16_t *row, int32_t n_pairs, int32_t *sums)
+{
+    if (n_pairs >= 4) {
+        trec_add_quads(row, n_pairs >> 2, sums);
+    }
+    for (int32_t j = n_pairs & ~3; j < n_pairs; j++) {
+        sums[8 * j] += row[8 * j];
+        sums[8 * j + 1] += row[8 * j + 1];
+    }
+}
+
+/* In armv7em_dsp.c. */
+void trec_look_up(const trec_lookup *lookup, const uint8_t *clusters, int32_t n, int32_t *sums);
+
+static inline void trec_max_s8(int8_t *best, const int8_t *values, int32_t n)
+{
+    int32_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        int32_t a = trec_load_word(best + i);
+        const int32_t b = trec_load_word(values + i);
+        /* SSUB8 notes in flags which bytes of a are the larger ones, SEL chooses by them */
+        int32_t difference;
+        __asm__("ssub8 %0, %1, %2\n\tsel %1, %1, %2" : "=&r"(difference), "+r"(a) : "r"(b));
+        trec_store_word(best + i, a);
+    }
+    for (; i < n; i++) {
+        best[i] = values[i] > best[i] ? values[i] : best[i];
+    }
 }
 
 #endif

@@ -1,4 +1,9 @@
-/* The primitives in plain C. This file is their definition: every other arch header must give the same integers. */
+/* The primitives in plain C. This file is their definition: every other arch header must give the same integers.
+ *
+ * Rows that are multiplied stand four at a time in a block, widened to 16 bits, two elements of each side by side:
+ * element k of row r is block[k / 2 * 8 + r * 2 + k % 2]. Kernels stand two channels at a time: element k of the
+ * channels c and c + 1 is a pair of bytes. A row of odd length ends with a zero; what the kernel has there is free.
+ */
 #ifndef TREC_PORTABLE_H
 #define TREC_PORTABLE_H
 
@@ -22,6 +27,88 @@ static inline int32_t trec_dot_s16_s8(const int16_t *a, const int8_t *b, int32_t
         sum += (int32_t)a[i] * b[i];
     }
     return sum;
+}
+
+/* sums[i] += the product of x and the i-th of four kernels, which lie `step` bytes apart; x: (n), sums: (4) */
+static inline void trec_dot_1x4(const int8_t *x, const int8_t *kernels, int32_t step, int32_t n, int32_t *sums)
+{
+    for (int32_t i = 0; i < 4; i++) {
+        sums[i] += trec_dot_s8(x, kernels + i * step, n);
+    }
+}
+
+/* Adds the products of four rows with kernels to sums: (count, 2, 4). block: (n_pairs, 4, 2) */
+static inline void trec_multiply(const int16_t *block, const trec_kernels *kernels, int32_t *sums)
+{
+    for (int32_t i = 0; i < kernels->count; i++, sums += 8) {
+        const int8_t *kernel = kernels->first + i * kernels->step;
+        for (int32_t k = 0; k < 2 * kernels->n_pairs; k++) {
+            for (int32_t r = 0; r < 4; r++) {
+                const int32_t x = block[k / 2 * 8 + r * 2 + k % 2];
+                sums[r] += x * kernel[2 * k];
+                sums[4 + r] += x * kernel[2 * k + 1];
+            }
+        }
+    }
+}
+
+/* Writes values: (n) to the elements first, first + 1 ... of a row of a block; row: its first element */
+static inline void trec_widen(const int8_t *values, int32_t n, int32_t first, int16_t *row)
+{
+    for (int32_t k = first; k < first + n; k++) {
+        row[k / 2 * 8 + k % 2] = *values++;
+    }
+}
+
+/* Adds a row of a block to sums that are laid out as the block is; row: (n_pairs, 4, 2) and sums alike */
+static inline void trec_add_row(const int16_t *row, int32_t n_pairs, int32_t *sums)
+{
+    for (int32_t j = 0; j < n_pairs; j++) {
+        sums[8 * j] += row[8 * j];
+        sums[8 * j + 1] += row[8 * j + 1];
+    }
+}
+
+/* Recovers four channels of n rows, n at least 1: the start values and what the table has for each row's cluster in
+ * each slice. clusters: of the first row in the first slice, others behind it; sums: (4 channels, 4 rows) */
+static inline void trec_look_up(const trec_lookup *lookup, const uint8_t *clusters, int32_t n, int32_t *sums)
+{
+    for (int32_t r = 0; r < n; r++) {
+        for (int32_t c = 0; c < 4; c++) {
+            int32_t sum = lookup->start[c];
+            for (int32_t s = 0; s < lookup->n_slices; s++) {
+                const int32_t cluster = clusters[s * lookup->n_positions + r];
+                sum += lookup->table[s * (lookup->step / 4) + 4 * cluster + c];
+            }
+            sums[4 * c + r] = sum;
+        }
+    }
+}
+
+/* Requantises sums: (count, 4) of four rows up to the first channel whose shift is no more than 32. output: (4, out_c),
+ * of all channels. Returns the number of channels that are done. */
+static inline int32_t trec_requantize_columns(const trec_rescale *rescale, const trec_rows *rows, const int32_t *sums,
+                                              int8_t *output)
+{
+    for (int32_t i = 0; i < rows->count; i++) {
+        const int32_t c = rows->first + i;
+        if (rescale->shifts[c] <= 32) {
+            return i;
+        }
+        for (int32_t r = 0; r < 4; r++) {
+            const int32_t scaled = trec_scale_high(sums[4 * i + r], rescale->multipliers[c], rescale->shifts[c]);
+            output[r * rows->out_c + c] = trec_finish(rescale, scaled);
+        }
+    }
+    return rows->count;
+}
+
+/* best[i] = max(best[i], values[i]); both: (n) */
+static inline void trec_max_s8(int8_t *best, const int8_t *values, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        best[i] = values[i] > best[i] ? values[i] : best[i];
+    }
 }
 
 #endif

@@ -22,9 +22,32 @@ typedef struct {
     int32_t min, max;           /* the fused activation, as bounds of the output */
 } trec_rescale;
 
+/* Some kernels, two channels each, and how they are to be multiplied with a block of rows. */
+typedef struct {
+    const int8_t *first; /* (n_pairs, 2 elements, 2 channels), aligned to a word; the next one lies `step` bytes on */
+    int32_t step;
+    int32_t count;
+    int32_t n_pairs; /* pairs of elements of a row */
+} trec_kernels;
+
+/* What the centroids of every slice contribute to four channels. */
+typedef struct {
+    const int32_t *table; /* (n_slices, clusters, 4); a slice lies `step` bytes behind the one before */
+    int32_t step;
+    int32_t n_positions; /* bytes from a row's cluster in one slice to that in the next */
+    int32_t n_slices;    /* at least 1 */
+    int32_t start[4];
+} trec_lookup;
+
 static inline int32_t trec_clamp(int32_t value, int32_t min, int32_t max)
 {
     return value < min ? min : value > max ? max : value;
+}
+
+/* floor(a * b / 2^32): one instruction on the larger cores */
+static inline int32_t trec_high(int32_t a, int32_t b)
+{
+    return (int32_t)(((int64_t)a * b) >> 32);
 }
 
 /* round(value * multiplier / 2^shift), halves towards plus infinity. This is the project's only rounding rule. */
@@ -33,10 +56,30 @@ static inline int32_t trec_scale(int32_t value, int32_t multiplier, int32_t shif
     return (int32_t)(((int64_t)value * multiplier + ((int64_t)1 << (shift - 1))) >> shift);
 }
 
+/* trec_scale where shift > 32: the half that is added lies above bit 31, so the floor may be taken there first. */
+static inline int32_t trec_scale_high(int32_t value, int32_t multiplier, int32_t shift)
+{
+    return (trec_high(value, multiplier) + ((int32_t)1 << (shift - 33))) >> (shift - 32);
+}
+
+/* The channels first ... first + count - 1 of n rows, n at most 4; out_c: channels of an output row. */
+typedef struct {
+    int32_t first, count;
+    int32_t n;
+    int32_t out_c;
+} trec_rows;
+
+static inline int8_t trec_finish(const trec_rescale *r, int32_t scaled)
+{
+    return (int8_t)trec_clamp(scaled + r->zero, r->min, r->max);
+}
+
 static inline int8_t trec_requantize(const trec_rescale *r, int32_t acc, int32_t channel)
 {
-    const int32_t scaled = trec_scale(acc, r->multipliers[channel], r->shifts[channel]);
-    return (int8_t)trec_clamp(scaled + r->zero, r->min, r->max);
+    const int32_t multiplier = r->multipliers[channel];
+    const int32_t shift = r->shifts[channel];
+    const int32_t scaled = shift > 32 ? trec_scale_high(acc, multiplier, shift) : trec_scale(acc, multiplier, shift);
+    return trec_finish(r, scaled);
 }
 
 /* round(numerator / denominator) for denominator > 0, by the same rule: floor((2n + d) / 2d). */

@@ -1,0 +1,53 @@
+"""The DSP header gives portable.h's integers: each primitive against its definition, and whole operators."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_every_op import BUILD_ID, OPS, oracle, random_images, random_network
+from twin_programs import M4, M7
+
+from trec_dse.codegen import generate, kernel_sources
+from trec_dse.executors import twin
+from trec_dse.firmware import build_firmware, write_export
+from trec_dse.graph import Int8Array
+from trec_dse.memory import plan_memory
+from trec_dse.target import Target
+
+C_FOLDER = Path(__file__).parent / "c"
+BOARDS = pytest.mark.parametrize("target", [M4, M7], ids=lambda target: target.core)
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 40))]
+PRIMITIVES = ("dot_s8", "dot_1x4", "multiply", "widen", "add_row", "look_up", "requantize_columns", "max_s8")
+# the dot product only returns its result; all others change the numbers that the harness watches
+SILENT = {"dot_s8"}
+
+
+def on_twin(files: dict[str, str], kernels: list[Path], images: Int8Array, target: Target, folder: Path) -> Int8Array:
+    """What the firmware answers to each image."""
+    manifest = {"manifest.json": json.dumps({"build_id": BUILD_ID})}
+    write_export(folder / "firmware", target, {**files, **manifest}, kernels)
+    firmware = build_firmware(folder / "firmware", target)
+    with twin.open(firmware.elf, target, build_id=BUILD_ID) as executor:
+        return np.stack([executor.infer(image).output.reshape(-1) for image in images])
+
+
+@BOARDS
+def test_every_primitive_equals_its_portable_definition(target: Target, tmp_path: Path) -> None:
+    files = {f"network/trec_network.{end}": (C_FOLDER / f"arch_network.{end}").read_text() for end in ("h", "c")}
+    seeds = np.random.default_rng(5).integers(-128, 128, (10, 4)).astype(np.int8)
+    answers = on_twin(files, [], seeds, target, tmp_path).reshape(10, len(PRIMITIVES), 2).astype(np.uint8)
+    wrong = dict(zip(PRIMITIVES, answers[:, :, 0].sum(axis=0).tolist(), strict=True))
+    assert wrong == dict.fromkeys(PRIMITIVES, 0)
+    changed = {name for name, flag in zip(PRIMITIVES, answers[:, :, 1].min(axis=0), strict=True) if flag}
+    assert changed == set(PRIMITIVES) - SILENT
+
+
+@BOARDS
+@pytest.mark.parametrize("kind", OPS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_board_gives_the_oracle_s_integers(kind: str, seed: int, target: Target, tmp_path: Path) -> None:
+    _, graph, _ = random_network(kind, 400 + seed)
+    images = random_images(graph, 3)
+    files = generate(graph, plan_memory(graph), BUILD_ID)
+    assert np.array_equal(on_twin(files, kernel_sources(graph), images, target, tmp_path), oracle(graph, images))

@@ -1,0 +1,303 @@
+/* The inner loops of products on cores with the DSP extension; other cores have portable.h's. */
+#if defined(__ARM_FEATURE_DSP) && !defined(TREC_PORTABLE)
+
+/* trec_multiply by hand: compilers keep too few of the eight sums in registers.
+ *
+ * r0 block, r1 kernel, r6-r9 sums of the kernel's first channel, r10-lr of its second. A word of a kernel holds two
+ * elements of two channels; SXTB16 takes the first channel out, and with a rotation the second. Loads stand together,
+ * where they overlap on a Cortex-M4, and apart from their uses, for which a Cortex-M7 would wait. Eight pairs of
+ * elements are one turn of the loop; its first turn is entered where the rest of n_pairs by 8 is left, and both
+ * pointers begin as far below the data. There is no register left for anything else, so the stack holds
+ *     0 end of the block   4 start of the block   8 where the first turn is entered   12 sums
+ *     16 kernel            20 step                24 kernels left
+ */
+#define PAIR(i)                                                                                                        \
+    "ldr.n r2, [r1, #4*" #i "]\n"                                                                                      \
+    "ldr.n r4, [r0, #16*" #i "]\n"                                                                                     \
+    "ldr.n r5, [r0, #16*" #i "+4]\n"                                                                                   \
+    "sxtb16 r3, r2\n"                                                                                                  \
+    "sxtb16 r2, r2, ror #8\n"                                                                                          \
+    "smlad r6, r3, r4, r6\n"                                                                                           \
+    "smlad r10, r2, r4, r10\n"                                                                                         \
+    "smlad r7, r3, r5, r7\n"                                                                                           \
+    "smlad r11, r2, r5, r11\n"                                                                                         \
+    "ldr.n r4, [r0, #16*" #i "+8]\n"                                                                                   \
+    "ldr.n r5, [r0, #16*" #i "+12]\n"                                                                                  \
+    "smlad r8, r3, r4, r8\n"                                                                                           \
+    "smlad r12, r2, r4, r12\n"                                                                                         \
+    "smlad r9, r3, r5, r9\n"                                                                                           \
+    "smlad lr, r2, r5, lr\n"
+
+__asm__(".syntax unified\n"
+        ".section .text.trec_multiply, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_multiply\n"
+        ".type trec_multiply, %function\n"
+        ".thumb_func\n"
+        "trec_multiply:\n"
+        "push {r4-r11, lr}\n"
+        "sub sp, sp, #28\n"
+        "ldm r1, {r4-r7}\n" /* first, step, count, n_pairs */
+        "cmp r6, #0\n"
+        "ble 3f\n"
+        "add r8, r0, r7, lsl #4\n"
+        "rsb r7, r7, #0\n" /* pairs to be left out of the first turn: -n_pairs modulo 8 */
+        "and r7, r7, #7\n"
+        "sub r9, r0, r7, lsl #4\n"
+        "sub r4, r4, r7, lsl #2\n"
+        "add r7, r7, r7, lsl #2\n" /* a pair is 50 bytes of code */
+        "add r7, r7, r7, lsl #2\n"
+        "adr r10, 2f\n"
+        "add r10, r10, r7, lsl #1\n"
+        "orr r10, r10, #1\n"
+        "strd r8, r9, [sp]\n"
+        "strd r10, r2, [sp, #8]\n"
+        "strd r4, r5, [sp, #16]\n"
+        "str r6, [sp, #24]\n"
+        "1:\n"
+        "ldr r3, [sp, #12]\n"
+        "ldr r0, [sp, #4]\n"
+        "ldr r1, [sp, #16]\n"
+        "ldr r2, [sp, #8]\n"
+        "ldm r3, {r6-r12, lr}\n"
+        "bx r2\n"
+        ".balign 4\n"
+        "2:\n" PAIR(0) PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6) PAIR(7) "ldr r2, [sp]\n"
+        "adds r0, r0, #128\n"
+        "adds r1, r1, #32\n"
+        "cmp r0, r2\n"
+        "bne 2b\n"
+        "ldr r3, [sp, #12]\n"
+        "ldr r0, [sp, #16]\n"
+        "ldr r1, [sp, #20]\n"
+        "ldr r2, [sp, #24]\n"
+        "stm r3!, {r6-r12, lr}\n"
+        "add r0, r0, r1\n"
+        "str r3, [sp, #12]\n"
+        "str r0, [sp, #16]\n"
+        "subs r2, r2, #1\n"
+        "str r2, [sp, #24]\n"
+        "bne 1b\n"
+        "3:\n"
+        "add sp, sp, #28\n"
+        "pop {r4-r11, pc}\n"
+        ".size trec_multiply, . - trec_multiply\n"
+        ".text\n");
+
+/* trec_dot_words_1x4: four words of x a turn, entered as above.
+ *
+ * r0 x, r1 first kernel, r2 step, r3 three steps, r4-r7 sums, r8 and r9 bytes of x, r10-r12 of kernels, lr turns left
+ */
+#define WORD(i)                                                                                                        \
+    "ldr.w r9, [r0, #4*" #i "]\n"                                                                                      \
+    "ldr.w r10, [r1]\n"                                                                                                \
+    "ldr.w r11, [r1, r2]\n"                                                                                            \
+    "sxtb16 r8, r9\n"                                                                                                  \
+    "sxtb16 r9, r9, ror #8\n"                                                                                          \
+    "sxtb16 r12, r10\n"                                                                                                \
+    "sxtb16 r10, r10, ror #8\n"                                                                                        \
+    "smlad r4, r8, r12, r4\n"                                                                                          \
+    "sxtb16 r12, r11\n"                                                                                                \
+    "smlad r4, r9, r10, r4\n"                                                                                          \
+    "sxtb16 r11, r11, ror #8\n"                                                                                        \
+    "smlad r5, r8, r12, r5\n"                                                                                          \
+    "smlad r5, r9, r11, r5\n"                                                                                          \
+    "ldr.w r10, [r1, r2, lsl #1]\n"                                                                                    \
+    "ldr.w r11, [r1, r3]\n"                                                                                            \
+    "add.w r1, r1, #4\n"                                                                                               \
+    "sxtb16 r12, r10\n"                                                                                                \
+    "sxtb16 r10, r10, ror #8\n"                                                                                        \
+    "smlad r6, r8, r12, r6\n"                                                                                          \
+    "sxtb16 r12, r11\n"                                                                                                \
+    "smlad r6, r9, r10, r6\n"                                                                                          \
+    "sxtb16 r11, r11, ror #8\n"                                                                                        \
+    "smlad r7, r8, r12, r7\n"                                                                                          \
+    "smlad r7, r9, r11, r7\n"
+
+__asm__(".section .text.trec_dot_words_1x4, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_dot_words_1x4\n"
+        ".type trec_dot_words_1x4, %function\n"
+        ".thumb_func\n"
+        "trec_dot_words_1x4:\n"
+        "push {r4-r11, lr}\n"
+        "ldr r12, [sp, #36]\n" /* sums */
+        "add lr, r3, #3\n"
+        "rsb r3, r3, #0\n" /* words to be left out of the first turn: -n_words modulo 4 */
+        "and r3, r3, #3\n"
+        "lsr lr, lr, #2\n"
+        "sub r0, r0, r3, lsl #2\n"
+        "add r3, r3, r3, lsl #1\n" /* a word is 24 instructions of 4 bytes */
+        "adr r8, 1f\n"
+        "add r8, r8, r3, lsl #5\n"
+        "orr r8, r8, #1\n"
+        "add r3, r2, r2, lsl #1\n"
+        "ldm r12, {r4-r7}\n"
+        "bx r8\n"
+        ".balign 4\n"
+        "1:\n" WORD(0) WORD(1) WORD(2) WORD(3) "subs lr, lr, #1\n"
+        "add r0, r0, #16\n"
+        "bne 1b\n"
+        "ldr r12, [sp, #36]\n"
+        "stm r12, {r4-r7}\n"
+        "pop {r4-r11, pc}\n"
+        ".size trec_dot_words_1x4, . - trec_dot_words_1x4\n"
+        ".text\n");
+
+/* trec_requantize_columns: a channel a turn.
+ *
+ * r0 multipliers, r1 sums, r2 output, r3 out_c, r4 shifts, r5 twice the zero point and 1, r6 min, r7 max, r8-r11 the
+ * four sums, r12 multiplier, lr shift. The half is added, and the zero point with it, when one bit is left to shift:
+ * floor((x + 2^(s-1)) / 2^s) + z = floor((floor(x / 2^(s-1)) + 1 + 2z) / 2). The stack holds
+ *     0 channels left   4 channels in all
+ */
+#define FINISH(sum)                                                                                                    \
+    "add " #sum ", " #sum ", r5\n"                                                                                     \
+    "asr " #sum ", " #sum ", #1\n"                                                                                     \
+    "cmp " #sum ", r6\n"                                                                                               \
+    "it lt\n"                                                                                                          \
+    "movlt " #sum ", r6\n"                                                                                             \
+    "cmp " #sum ", r7\n"                                                                                               \
+    "it gt\n"                                                                                                          \
+    "movgt " #sum ", r7\n"
+
+__asm__(".section .text.trec_requantize_columns, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_requantize_columns\n"
+        ".type trec_requantize_columns, %function\n"
+        ".thumb_func\n"
+        "trec_requantize_columns:\n"
+        "push {r4-r11, lr}\n"
+        "sub sp, sp, #12\n"
+        "mov r12, r3\n"
+        "ldm r1, {r8-r11}\n" /* first, count, n, out_c */
+        "mov r1, r2\n"
+        "ldm r0, {r3-r7}\n" /* multipliers, shifts, zero, min, max */
+        "add r0, r3, r8, lsl #2\n"
+        "add r4, r4, r8\n"
+        "add r2, r12, r8\n"
+        "mov r3, r11\n"
+        "lsl r5, r5, #1\n"
+        "add r5, r5, #1\n"
+        "str r9, [sp]\n"
+        "str r9, [sp, #4]\n"
+        "cmp r9, #0\n"
+        "ble 2f\n"
+        "1:\n"
+        "ldrb lr, [r4], #1\n"
+        "ldr r12, [r0], #4\n"
+        "ldr r8, [r1]\n"
+        "ldr r9, [r1, #4]\n"
+        "ldr r10, [r1, #8]\n"
+        "ldr r11, [r1, #12]\n"
+        "subs lr, lr, #33\n"
+        "blt 2f\n"
+        "smmul r8, r8, r12\n"
+        "smmul r9, r9, r12\n"
+        "smmul r10, r10, r12\n"
+        "smmul r11, r11, r12\n"
+        "asr r8, r8, lr\n"
+        "asr r9, r9, lr\n"
+        "asr r10, r10, lr\n"
+        "asr r11, r11, lr\n" FINISH(r8) FINISH(r9) FINISH(r10) FINISH(r11) "add lr, r2, r3\n"
+        "strb r8, [r2], #1\n"
+        "strb r9, [lr]\n"
+        "ldr r12, [sp]\n"
+        "strb r10, [lr, r3]\n"
+        "strb r11, [lr, r3, lsl #1]\n"
+        "subs r12, r12, #1\n"
+        "add r1, r1, #16\n"
+        "str r12, [sp]\n"
+        "bgt 1b\n"
+        "2:\n"
+        "ldr r0, [sp]\n"
+        "ldr r1, [sp, #4]\n"
+        "sub r0, r1, r0\n"
+        "add sp, sp, #12\n"
+        "pop {r4-r11, pc}\n"
+        ".size trec_requantize_columns, . - trec_requantize_columns\n"
+        ".text\n");
+
+/* trec_add_quads: four pairs of elements a turn. r0 row, r1 turns left, r2 sums */
+#define TWO_PAIRS(row, sums)                                                                                           \
+    "ldr r3, [r0, #" #row "]\n"                                                                                        \
+    "ldr r4, [r0, #" #row "+16]\n"                                                                                     \
+    "ldr r5, [r2, #" #sums "]\n"                                                                                       \
+    "ldr r6, [r2, #" #sums "+4]\n"                                                                                     \
+    "ldr r7, [r2, #" #sums "+32]\n"                                                                                    \
+    "ldr r12, [r2, #" #sums "+36]\n"                                                                                   \
+    "sxtah r5, r5, r3\n"                                                                                               \
+    "add r6, r6, r3, asr #16\n"                                                                                        \
+    "sxtah r7, r7, r4\n"                                                                                               \
+    "add r12, r12, r4, asr #16\n"                                                                                      \
+    "str r5, [r2, #" #sums "]\n"                                                                                       \
+    "str r6, [r2, #" #sums "+4]\n"                                                                                     \
+    "str r7, [r2, #" #sums "+32]\n"                                                                                    \
+    "str r12, [r2, #" #sums "+36]\n"
+
+__asm__(".section .text.trec_add_quads, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_add_quads\n"
+        ".type trec_add_quads, %function\n"
+        ".thumb_func\n"
+        "trec_add_quads:\n"
+        "push {r4-r7}\n"
+        "1:\n" TWO_PAIRS(0, 0) TWO_PAIRS(32, 64) "adds r0, r0, #64\n"
+        "adds r2, r2, #128\n"
+        "subs r1, r1, #1\n"
+        "bne 1b\n"
+        "pop {r4-r7}\n"
+        "bx lr\n"
+        ".size trec_add_quads, . - trec_add_quads\n"
+        ".text\n");
+
+/* trec_look_up: a slice a turn, around it the rows.
+ *
+ * r0 and r2 values, r1 clusters of the row, r3 sums, r4 table, r5 and r6 steps, r7 slices left, r8-r11 the row's
+ * sums, r12 its cluster, lr what the table has for it. The stack holds
+ *     0 lookup   4 rows left
+ */
+__asm__(".section .text.trec_look_up, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_look_up\n"
+        ".type trec_look_up, %function\n"
+        ".thumb_func\n"
+        "trec_look_up:\n"
+        "push {r4-r11, lr}\n"
+        "sub sp, sp, #12\n"
+        "strd r0, r2, [sp]\n"
+        "1:\n"
+        "ldm r0, {r4-r11}\n"
+        "mov r12, r1\n"
+        "2:\n"
+        "ldrb lr, [r12]\n"
+        "add r12, r12, r6\n"
+        "add lr, r4, lr, lsl #4\n"
+        "ldr r0, [lr]\n"
+        "ldr r2, [lr, #4]\n"
+        "add r8, r8, r0\n"
+        "add r9, r9, r2\n"
+        "ldr r0, [lr, #8]\n"
+        "ldr r2, [lr, #12]\n"
+        "add r4, r4, r5\n"
+        "add r10, r10, r0\n"
+        "add r11, r11, r2\n"
+        "subs r7, r7, #1\n"
+        "bne 2b\n"
+        "ldr r2, [sp, #4]\n"
+        "ldr r0, [sp]\n"
+        "str r8, [r3]\n"
+        "str r9, [r3, #16]\n"
+        "str r10, [r3, #32]\n"
+        "str r11, [r3, #48]\n"
+        "adds r3, r3, #4\n"
+        "adds r1, r1, #1\n"
+        "subs r2, r2, #1\n"
+        "str r2, [sp, #4]\n"
+        "bne 1b\n"
+        "add sp, sp, #12\n"
+        "pop {r4-r11, pc}\n"
+        ".size trec_look_up, . - trec_look_up\n"
+        ".text\n");
+
+#endif
