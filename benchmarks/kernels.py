@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from common import Figure, show
+from common import Figure, on_twin, show
 from timing import smooth_image
 
 from trec_dse.candidate import TrecConfig
