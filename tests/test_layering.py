@@ -16,7 +16,10 @@ ROOMS: list[tuple[str, set[str]]] = [
     ("words of a search", {"objectives", "events", "pareto", "toolchain"}),
     ("the intermediate representation", {"graph"}),
     ("TREC in floating point", {"trec"}),
-    ("operators, networks, data", {"ops", "networks", "datasets", "store", "memory", "footprint", "twin"}),
+    (
+        "operators, networks, data",
+        {"ops", "networks", "datasets", "store", "memory", "footprint", "twin", "importance"},
+    ),
     ("what a codegen feeds", {"codegen", "export_files"}),
     (
         "stages",
@@ -24,6 +27,7 @@ ROOMS: list[tuple[str, set[str]]] = [
             "search_space",
             "train",
             "prune",
+            "qat",
             "lower",
             "quantize",
             "cost",
@@ -47,7 +51,7 @@ RANK = {name: rank for rank, (_, names) in enumerate(ROOMS) for name in names}
 ALLOWED_AMONG_STAGES = {("executors", "executors"), ("storage", "workers")}
 # imports that would make a light command heavy: who may use them
 ONLY = {
-    "torch_pruning": {"prune"},
+    "torch_pruning": {"prune", "importance"},
     "optuna": {"explore", "storage", "search_space", "rescore"},
     "serial": {"executors", "doctor"},
     "elftools": {"firmware", "twin"},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trec_dse import codec, datasets, plugins
-from trec_dse.candidate import Candidate, Recipe, TrecPolicy
+from trec_dse.candidate import Candidate, PruningRecipe, QuantizationRecipe, Recipe, TrecPolicy
 from trec_dse.cli import main
 from trec_dse.errors import InputError, StudyError, TargetError
 from trec_dse.evaluate import evaluate, evaluate_json, network_folder
@@ -79,6 +79,42 @@ def test_training_is_repeatable(trained: tuple[Path, Evaluation, list[str]], tmp
     assert all(np.array_equal(left[n][k], right[n][k]) for n in left for k in left[n])
 
 
+def test_every_kind_of_compression_runs_in_one_candidate(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(
+        RECIPE,
+        epochs=3,
+        pruning=PruningRecipe("taylor", "agp", start=1),
+        quantization=QuantizationRecipe("mse", qat_epochs=2),
+    )
+    candidate = dataclasses.replace(CANDIDATE, pruning={"*": 0.5}, recipe=recipe)
+    said: list[str] = []
+    evaluation = evaluate(request(tmp_path, candidate), said.append)
+    phases = [line.split(" epoch")[0] for line in said]
+    assert phases == ["dense", "dense", "dense", "pruned", "trec", "qat", "qat"]
+    assert evaluation.float_accuracy == pytest.approx(evaluation.int8_accuracy, abs=0.06)
+    assert evaluation.estimated.layers[0].output_shape == (8, 8, 4)  # half of 8 channels
+    text = codec.to_json(candidate)
+    assert codec.from_json(text, Candidate, "candidate", StudyError) == candidate
+
+
+def test_a_candidate_from_before_the_recipes_of_compression_keeps_its_meaning() -> None:
+    data = json.loads(codec.to_json(CANDIDATE))
+    del data["recipe"]["pruning"], data["recipe"]["quantization"]
+    assert codec.from_json(json.dumps(data), Candidate, "candidate", StudyError) == CANDIDATE
+
+
+def test_bias_correction_changes_biases_alone(tmp_path: Path) -> None:
+    graphs = []
+    for bias_correction in (False, True):
+        recipe = dataclasses.replace(RECIPE, quantization=QuantizationRecipe(bias_correction=bias_correction))
+        candidate = dataclasses.replace(CANDIDATE, recipe=recipe)
+        evaluation = evaluate(request(tmp_path, candidate), lambda _: None)
+        graphs.append(load_graph(network_folder(evaluation_path(tmp_path, candidate.key).parent, evaluation.key)))
+    plain, corrected = graphs
+    assert np.array_equal(plain.weights["fc1"]["weights"], corrected.weights["fc1"]["weights"])
+    assert not np.array_equal(plain.weights["fc1"]["bias"], corrected.weights["fc1"]["bias"])
+
+
 def test_what_cannot_fit_is_not_trained(tmp_path: Path) -> None:
     target = board()
     regions = tuple(dataclasses.replace(r, size=1024) if r.name == "SRAM" else r for r in target.regions)
@@ -122,7 +158,7 @@ def test_a_folder_without_a_manifest_is_no_export(tmp_path: Path) -> None:
 
 
 SPACE = """
-from trec_dse.candidate import Candidate, Recipe, TrecPolicy
+from trec_dse.candidate import Candidate, PruningRecipe, QuantizationRecipe, Recipe, TrecPolicy
 
 DATASET = "digits"
 

@@ -1,6 +1,8 @@
 """Pruning gives shapes that only the shares decide; folding batch norms changes no answer."""
 
 import copy
+from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
@@ -8,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from trec_dse.candidate import TrecConfig
+from trec_dse.candidate import PruningHeuristic, PruningRecipe, TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
+from trec_dse.importance import Ranking
 from trec_dse.networks import cifarnet, lenet5, mobilenet_v1, tiny
-from trec_dse.prune import channel_target, fold_batch_norms, prune
+from trec_dse.prune import GradualPruning, agp_progress, channel_target, fold_batch_norms, prune
 from trec_dse.trec.apply import apply_trec
 
 
@@ -244,3 +247,162 @@ def test_a_network_that_decides_by_its_data_is_refused() -> None:
 
     with pytest.raises(UnsupportedError, match="depends on its data"):
         fold_batch_norms(Moody())
+
+
+def _ranked(model: nn.Module, heuristic: PruningHeuristic, shape: tuple[int, int, int], share: float) -> list[int]:
+    """The channels of the first layer that a heuristic keeps."""
+    height, width, channels = shape
+    labels = torch.arange(32) % 4
+    ranking = Ranking(heuristic, torch.randn(32, channels, height, width), labels, seed=1)
+    first = next(iter(model.parameters()))
+    kept = next(iter(prune(model, shape, {"0": share}, ranking=ranking).parameters()))
+    return [i for i, channel in enumerate(first) if any(torch.equal(channel, other) for other in kept)]
+
+
+def _small() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+
+
+def test_l1_and_l2_disagree_about_one_large_and_many_small_weights() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+    with torch.no_grad():
+        model.get_parameter("3.weight").fill_(0.0)
+        weight = model.get_parameter("0.weight").zero_()
+        weight[:4] = 0.5  # L1 4.5, L2 squared 2.25
+        weight[4:, 0, 0, 0] = 2.0  # L1 2.0, L2 squared 4.0
+    assert _ranked(model, "l1", (8, 8, 1), 0.5) == [0, 1, 2, 3]
+    assert _ranked(model, "l2", (8, 8, 1), 0.5) == [4, 5, 6, 7]
+
+
+def test_taylor_drops_what_the_loss_does_not_depend_on_however_large_it_is() -> None:
+    model = _small().eval()
+    with torch.no_grad():
+        model.get_parameter("0.weight")[4:] *= 100
+        model.get_parameter("4.weight").view(4, 8, 36)[:, 4:] = 0.0  # nothing reads them
+    assert _ranked(model, "taylor", (8, 8, 1), 0.5) == [0, 1, 2, 3]
+    assert _ranked(model, "l2", (8, 8, 1), 0.5) == [4, 5, 6, 7]
+
+
+def test_apoz_drops_what_is_mostly_zero_after_the_batch_norm_and_its_relu() -> None:
+    model = _small().eval()
+    with torch.no_grad():
+        model.get_parameter("1.bias").copy_(torch.tensor([3.0, -3.0] * 4))
+    assert _ranked(model, "apoz", (8, 8, 1), 0.5) == [0, 2, 4, 6]
+
+
+def test_batch_norm_scales_decide_where_there_are_any() -> None:
+    model = _small()
+    with torch.no_grad():
+        model.get_parameter("1.weight").copy_(torch.tensor([0.1, 1.0] * 4))
+    assert _ranked(model, "bn_scale", (8, 8, 1), 0.5) == [1, 3, 5, 7]
+    bare = lenet5.build((28, 28, 1), 10)
+    by_scale, by_norm = (
+        prune(bare, (28, 28, 1), {"*": 0.5}, ranking=Ranking(heuristic)) for heuristic in ("bn_scale", "l2")
+    )
+    assert all(torch.equal(a, b) for a, b in zip(by_scale.parameters(), by_norm.parameters(), strict=True))
+
+
+def test_random_pruning_follows_its_seed() -> None:
+    model = _small()
+    kept = [
+        prune(model, (8, 8, 1), {"0": 0.5}, ranking=Ranking("random", seed=seed)).get_parameter("0.weight")
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(kept[0], kept[1])
+    assert not torch.equal(kept[0], kept[2])
+
+
+@pytest.mark.parametrize("heuristic", get_args(PruningHeuristic))
+def test_every_heuristic_gives_the_same_shapes_and_leaves_no_gradient(heuristic: PruningHeuristic) -> None:
+    images = torch.randn(8, 1, 8, 8)
+    ranking = Ranking(heuristic, images, torch.arange(8) % 3)
+    pruned = prune(_Residual(), (8, 8, 1), {"*": 0.5}, ranking=ranking)
+    assert _channels(pruned) == {"stem": 8, "branch": 8, "head": 3}
+    assert pruned(images).shape == (8, 3)
+    assert all(parameter.grad is None for parameter in pruned.parameters())
+
+
+@pytest.mark.parametrize(("heuristic", "missing"), [("apoz", "images"), ("taylor", "images")])
+def test_a_heuristic_without_its_images_is_refused(heuristic: PruningHeuristic, missing: str) -> None:
+    with pytest.raises(CandidateError, match=f"'{heuristic}' needs {missing}; none were given"):
+        prune(_small(), (8, 8, 1), {"*": 0.5}, ranking=Ranking(heuristic))
+
+
+def test_single_weights_are_refused_with_the_reason() -> None:
+    with pytest.raises(CandidateError, match="zeros would save neither Flash, SRAM nor cycles"):
+        PruningRecipe(unit="weights")
+
+
+def test_the_cubic_schedule_prunes_early_and_ends_where_it_should() -> None:
+    recipe = PruningRecipe(schedule="agp", start=10, end=60, interval=10)
+    due = {epoch: agp_progress(epoch, 90, recipe) for epoch in range(1, 91)}
+    found = {epoch: value for epoch, value in due.items() if value is not None}
+    # 1 - (4/5)**3 = 0.488, 1 - (3/5)**3 = 0.784, 1 - (2/5)**3 = 0.936, 1 - (1/5)**3 = 0.992
+    assert list(found) == [10, 20, 30, 40, 50, 60]
+    assert list(found.values()) == pytest.approx([0, 0.488, 0.784, 0.936, 0.992, 1])
+
+
+def test_the_schedule_ends_with_the_training_at_the_latest() -> None:
+    assert agp_progress(5, 5, PruningRecipe(schedule="agp", start=1, interval=3)) == 1
+    assert agp_progress(5, 5, PruningRecipe(schedule="agp", start=1, end=9)) == 1
+    assert agp_progress(5, 5, PruningRecipe(schedule="agp", start=5)) is None  # nothing left of the training
+
+
+@pytest.mark.parametrize("faulty", [{"start": -1}, {"start": 3, "end": 3}, {"interval": 0}])
+def test_an_impossible_schedule_is_refused(faulty: dict[str, int]) -> None:
+    with pytest.raises(CandidateError, match="needed 0 <= start < end"):
+        PruningRecipe(schedule="agp", **faulty)  # type: ignore[arg-type]
+
+
+def test_masked_channels_give_zero_learn_nothing_and_are_the_ones_removed() -> None:
+    model = _small().train()
+    gradual = GradualPruning(model, (8, 8, 1), {"*": 0.5})
+    gradual.mask(0.488)  # 24 % of 8 channels: 6 or 8 stay, to the next multiple of 4 it is 8
+    assert [list(group) for group in gradual.masked] == [[]]
+    gradual.mask(1.0)
+    masked: list[int] = list(gradual.masked[0])
+    assert len(masked) == 4
+    before = model.get_parameter("0.weight").detach().clone()
+    images = torch.randn(16, 1, 8, 8)
+    torch.autograd.backward(nn.functional.cross_entropy(model(images), torch.arange(16) % 4))
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    after = model.get_parameter("0.weight")
+    assert torch.equal(after[masked], before[masked])
+    kept = [i for i in range(8) if i not in masked]
+    assert not torch.equal(after[kept], before[kept])
+    with torch.no_grad():
+        after[masked] *= 1000  # important by its norm, but masked it is
+    answers = model.eval()(images)
+    gradual.release()
+    pruned = prune(model, (8, 8, 1), {"*": 0.5}, masked=gradual.masked)
+    assert torch.equal(pruned.get_parameter("0.weight"), after[kept])
+    torch.testing.assert_close(pruned(images), answers)
+
+
+def test_masks_only_grow() -> None:
+    model = cifarnet.build((32, 32, 3), 10, width=0.5)
+    gradual = GradualPruning(model, (32, 32, 3), {"*": 0.75}, ranking=Ranking("random", seed=3))
+    seen: list[list[set[int]]] = []
+    for progress in (0.3, 0.6, 1.0):
+        gradual.mask(progress)
+        seen.append([set(channels) for channels in gradual.masked])
+    # 32, 32, 192 and 96 channels, from the last layer to the first; 0.3 * 0.75 of 96 is 21.6, to the multiple of 4: 20
+    assert [[len(group) for group in step] for step in seen] == [[20, 44, 8, 8], [44, 88, 16, 16], [72, 144, 24, 24]]
+    for earlier, later in pairwise(seen):
+        assert all(a <= b for a, b in zip(earlier, later, strict=True))
+    gradual.release()
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_masks_follow_layers_that_are_added() -> None:
+    model = _Residual().eval()
+    gradual = GradualPruning(model, (8, 8, 1), {"*": 0.5})
+    gradual.mask(1.0)
+    masked = list(gradual.masked[0])
+    seen: dict[str, Tensor] = {}
+    for name in ("stem", "norm"):
+        model.get_submodule(name).register_forward_hook(lambda _, __, y, name=name: seen.update({name: y}))
+    model(torch.randn(2, 1, 8, 8))
+    for output in seen.values():
+        assert not output[:, masked].any()
+        assert output.any(dim=(0, 2, 3)).sum() == 8

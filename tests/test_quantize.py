@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from trec_dse.candidate import TrecConfig
+from trec_dse.candidate import QuantizationRecipe, TrecConfig
+from trec_dse.errors import CandidateError
 from trec_dse.graph import INPUT, Graph, Node, NodeQuantization, Quantization, Window, quantize_array
 from trec_dse.ops._clustering import assign
 from trec_dse.ops._fixed_point import divide, multiplier_and_shift, quantize_channels, rescale_tables
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.dense import Dense
 from trec_dse.ops.trec_conv2d import TrecConv2d
-from trec_dse.quantize import observe, quantize
+from trec_dse.quantize import FULL_RANGE, calibrate, correct_biases, observe, quantize, quantize_with
 
 
 def test_a_range_is_covered_by_256_levels() -> None:
@@ -119,3 +120,57 @@ def test_the_accumulators_of_a_long_row_stay_inside_int32() -> None:
     q = NodeQuantization((Quantization(0.1, -128),), Quantization(1.0, 0))
     bits = int(op.quantize(weights, q)["fraction_bits"])
     assert 255 * 127 * length * 2**bits < 2**31 <= 255 * 127 * length * 2 ** (bits + 1)
+
+
+def test_percentiles_leave_out_the_tails_and_still_hold_zero() -> None:
+    values = torch.arange(1001.0)  # 0..1000: half a per cent on either side is 5 and 995
+    q = observe(values, QuantizationRecipe("percentile", tail_percent=0.5))
+    assert q.scale == pytest.approx(995 / 255)
+    assert q.zero_point == -128
+
+
+def test_the_least_squared_error_gives_up_an_outlier_for_finer_steps() -> None:
+    # 10,000 values in 0..1 and one of 2: a range up to r costs (r / 255)**2 / 12 each, and (2 - r)**2 once:
+    # 10000 * 2 r / (12 * 65025) = 2 (2 - r), so r = 2 / (1 + 0.0128) = 1.975
+    values = torch.cat([torch.linspace(0, 1, 10_000), torch.tensor([2.0])])
+    q = observe(values, QuantizationRecipe("mse"))
+    assert 255 * q.scale == pytest.approx(1.975, abs=0.02)  # searched in steps of a hundredth of the range
+    many = torch.cat([torch.linspace(0, 1, 1_000_000), torch.tensor([2.0])])
+    assert 255 * observe(many, QuantizationRecipe("mse")).scale == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_tail_of_half_or_more_is_refused() -> None:
+    with pytest.raises(CandidateError, match="tail_percent is 50; it must lie in"):
+        QuantizationRecipe(tail_percent=50)
+
+
+def test_bias_correction_takes_the_mean_error_of_rounded_weights_off() -> None:
+    # 0.5 / (1.27 / 127) would be 50 levels; 0.504 rounds to 50 too and loses 0.004 per unit of input
+    weights = {"weights": np.array([[1.27, 0.504]]), "bias": np.array([0.0])}
+    graph = Graph((2,), (Node("fc", Dense(1), (INPUT,)),), {"fc": weights})
+    images = torch.tensor([[0.0, 2.55], [2.55, 2.55]], dtype=torch.float64)  # in levels of 0.01, exactly
+    ranges = calibrate(graph, images, FULL_RANGE)
+    assert ranges[INPUT].scale == pytest.approx(0.01)
+    corrected = correct_biases(graph, ranges, images)
+    assert corrected.weights["fc"]["bias"][0] == pytest.approx(0.004 * 2.55, abs=1e-6)
+    assert weights["bias"][0] == 0.0
+
+
+def test_bias_correction_makes_every_layer_right_on_average() -> None:
+    random = np.random.default_rng(0)
+    nodes = (Node("conv", Conv2d(6, Window((3, 3)), "relu"), (INPUT,)), Node("fc", Dense(5), ("conv",)))
+    weights = {
+        "conv": {"weights": random.normal(size=(6, 3, 3, 2)), "bias": random.normal(size=6)},
+        "fc": {"weights": random.normal(size=(5, 96)), "bias": random.normal(size=5)},
+    }
+    graph, images = Graph((6, 6, 2), nodes, weights), torch.from_numpy(random.normal(size=(64, 6, 6, 2)))
+    ranges = calibrate(graph, images, QuantizationRecipe("percentile", tail_percent=2.0))
+    wanted = graph.forward(images)["fc"].numpy().mean(axis=0)
+
+    def error(candidate: Graph) -> float:
+        quantized = quantize_with(candidate, ranges, images)
+        q = quantized.quantization["fc"]
+        levels = np.stack([quantized.run(image)["fc"] for image in quantized.quantize_images(images.numpy())])
+        return float(np.abs((levels.mean(axis=0) - q.zero_point) * q.scale - wanted).mean())
+
+    assert error(correct_biases(graph, ranges, images)) < 0.5 * error(graph)

@@ -13,6 +13,10 @@ PolicyScope = Literal["per_slice", "shared", "strip_shared"]
 ClusteringScope = Literal["image", "batch"]
 SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
 HashGradient = Literal["soft", "neighbours", "paper", "none"]
+Calibration = Literal["minmax", "percentile", "mse"]
+PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "random"]
+PruningSchedule = Literal["one_shot", "agp"]
+PruningUnit = Literal["channels", "weights"]
 MAX_HASH_BITS = 12
 
 
@@ -88,6 +92,64 @@ class TrecPolicy:
 
 
 @dataclass(frozen=True)
+class PruningRecipe:
+    """Which channels go, and when. How many is the candidate's `pruning`; they leave the network after `Recipe.epochs`.
+
+    Attributes:
+        heuristic: a channel's importance: L1 or L2 norm of its weights; |weight * gradient| ("taylor"); how seldom it
+            is zero after its ReLU ("apoz"); its batch norm's scale, or L2 where there is none; nothing ("random").
+        schedule: all at once, or masked step by step while the dense network trains, most of them early:
+            share * (1 - (1 - (epoch - start) / (end - start))**3).
+        start, end: epochs of "agp": up to `start` nothing is masked, from `end` on all of it. An `end` of 0 is the
+            last epoch. interval: epochs between two steps.
+        unit: whole channels; "weights" is refused, with the reason.
+    """
+
+    heuristic: PruningHeuristic = "l2"
+    schedule: PruningSchedule = "one_shot"
+    start: int = 0
+    end: int = 0
+    interval: int = 1
+    unit: PruningUnit = "channels"
+
+    def __post_init__(self) -> None:
+        if self.unit == "weights":
+            raise CandidateError(
+                "pruning single weights is refused: the kernels read every weight, so zeros would save neither Flash, "
+                "SRAM nor cycles, and stored as value and distance a weight takes 2 bytes instead of 1 and loses "
+                "the paired multiplication; prune 'channels'"
+            )
+        if self.interval < 1 or self.start < 0 or (self.end and self.end <= self.start):
+            raise CandidateError(
+                f"pruning from epoch {self.start} to {self.end} every {self.interval}; needed 0 <= start < end "
+                "(or end 0, the last epoch) and an interval of at least 1"
+            )
+
+
+@dataclass(frozen=True)
+class QuantizationRecipe:
+    """How float becomes int8. What is calibrated are the ranges of the activations.
+
+    Attributes:
+        calibration: the range that was seen; the one that leaves out `tail_percent` of the values on either side; or
+            the one with the least mean squared rounding error.
+        bias_correction: shift each bias by the mean error that rounding makes at its layer; post-training only.
+        qat_epochs: training with the rounding in place, at the end; 0 leaves it at post-training quantisation.
+    """
+
+    calibration: Calibration = "minmax"
+    tail_percent: float = 0.01
+    bias_correction: bool = False
+    qat_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tail_percent < 50:
+            raise CandidateError(f"tail_percent is {self.tail_percent}; it must lie in [0, 50)")
+        if self.qat_epochs < 0:
+            raise CandidateError(f"qat_epochs is {self.qat_epochs}; it must be at least 0")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a candidate is trained. Zero epochs skip a phase; `n_train` and `n_validation` 0 mean the whole split.
 
@@ -114,6 +176,8 @@ class Recipe:
     n_validation: int = 0
     n_calibration: int = 64
     seed: int = 0
+    pruning: PruningRecipe = field(default_factory=PruningRecipe)
+    quantization: QuantizationRecipe = field(default_factory=QuantizationRecipe)
 
 
 @dataclass(frozen=True)

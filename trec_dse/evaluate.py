@@ -1,6 +1,7 @@
 """From a candidate to all that can be said of it without a device: the only module that knows the order of the stages.
 
-    build -> train -> prune -> fine-tune -> fold -> TREC -> fine-tune -> lower -> quantize -> plan -> estimate
+    build -> train -> prune -> fine-tune -> fold -> TREC -> fine-tune -> lower -> calibrate -> train the int8 network
+        -> quantize -> plan -> estimate
 
 What a candidate needs in memory follows from its shapes alone, so an untrained copy goes through the same stages
 first: a candidate that cannot fit is rejected before any training.
@@ -27,12 +28,14 @@ from trec_dse.durable import write_text
 from trec_dse.errors import StudyError, ToolchainError
 from trec_dse.executors.host import HostNetwork
 from trec_dse.footprint import footprint_for
-from trec_dse.graph import INPUT, Int8Array, QuantizedGraph
+from trec_dse.graph import INPUT, Graph, Int8Array, QuantizedGraph
+from trec_dse.importance import Ranking
 from trec_dse.lower import lower
 from trec_dse.memory import plan_memory
 from trec_dse.networks import build_model
-from trec_dse.prune import fold_batch_norms, prune
-from trec_dse.quantize import quantize, with_clusters
+from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
+from trec_dse.qat import QatNetwork
+from trec_dse.quantize import calibrate, quantize, quantize_with, with_clusters
 from trec_dse.results import Cost, EvaluateRequest, Evaluation
 from trec_dse.store import GRAPH, load_graph, save_graph
 from trec_dse.target import Target
@@ -41,7 +44,8 @@ from trec_dse.train import train
 from trec_dse.trec.apply import apply_trec, conv_shapes
 from trec_dse.trec.policy import ConvShape, Decision, decide, relative_operations
 
-PRUNED_RATE, TREC_RATE = 0.4, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
+PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
+N_RANKING = 256  # training images by which channels are ranked
 N_UNTRAINED = 8  # images on which an untrained network's clusters are counted
 UNUSED_BUILD_ID = "0" * 16
 EVALUATION, LOCK = "evaluation.json", "lock"
@@ -212,26 +216,66 @@ def _train(
     """The trained int8 network and the float accuracy of what it was made from."""
     recipe = candidate.recipe
     model = build_model(candidate, dataset.input_shape, dataset.n_classes)
-    _phase("dense", model, dataset, candidate, progress)
-    model = _pruned(model, candidate, dataset)
+    model = _trained_and_pruned(model, dataset, candidate, progress)
     _phase("pruned", model, dataset, candidate, progress)
     model = _with_trec(fold_batch_norms(model), candidate, configs, calibration_images(dataset, recipe.n_calibration))
     accuracy = _phase("trec" if configs else "folded", model, dataset, candidate, progress)
     images = _nhwc(calibration_images(dataset, recipe.n_calibration))
-    return quantize(lower(model.eval(), dataset.input_shape), images), accuracy
+    return _quantized(lower(model.eval(), dataset.input_shape), images, dataset, candidate, progress), accuracy
 
 
-def _phase(name: str, model: nn.Module, dataset: Dataset, candidate: Candidate, progress: Say) -> float:
+def _trained_and_pruned(model: nn.Module, dataset: Dataset, candidate: Candidate, progress: Say) -> nn.Module:
+    """The network after its dense training, without the channels that the candidate prunes."""
+    recipe, method = candidate.recipe, candidate.recipe.pruning
+    if not candidate.pruning:
+        _phase("dense", model, dataset, candidate, progress)
+        return model
+    chosen = dataset.train.stratified(N_RANKING, recipe.seed)
+    labels = torch.from_numpy(chosen.labels.copy())
+    ranking = Ranking(method.heuristic, dataset.normalise(chosen.images), labels, recipe.seed)
+    gradual = GradualPruning(model, dataset.input_shape, candidate.pruning, ranking=ranking)
+
+    def after_epoch(epoch: int) -> None:
+        due = agp_progress(epoch, recipe.epochs, method) if method.schedule == "agp" else None
+        if due:
+            gradual.mask(due)
+
+    _phase("dense", model, dataset, candidate, progress, after_epoch)
+    gradual.release()
+    return prune(model, dataset.input_shape, candidate.pruning, ranking=ranking, masked=gradual.masked)
+
+
+def _quantized(graph: Graph, images: Tensor, dataset: Dataset, candidate: Candidate, progress: Say) -> QuantizedGraph:
+    """The int8 network, post-training or trained with its rounding. `images`: of calibration, (n, H, W, C)."""
+    recipe = candidate.recipe.quantization
+    if not recipe.qat_epochs:
+        return quantize(graph, images, recipe)
+    network = QatNetwork(graph, calibrate(graph, images, recipe))
+    _phase("qat", network, dataset, candidate, progress)
+    return quantize_with(network.graph, network.ranges, images)
+
+
+def _phase(
+    name: str,
+    model: nn.Module,
+    dataset: Dataset,
+    candidate: Candidate,
+    progress: Say,
+    after_epoch: Callable[[int], None] | None = None,
+) -> float:
     recipe = candidate.recipe
     epochs, share = {
         "dense": (recipe.epochs, 1.0),
         "pruned": (recipe.fine_tune_epochs, PRUNED_RATE),
         "trec": (recipe.trec_epochs, TREC_RATE),
         "folded": (recipe.trec_epochs, TREC_RATE),
+        "qat": (recipe.quantization.qat_epochs, QAT_RATE),
     }[name]
 
     def on_epoch(epoch: int, n_epochs: int, loss: float, accuracy: float) -> None:
         progress(f"{name} epoch {epoch}/{n_epochs}, loss {loss:.3f}, {100 * accuracy:.1f} %")
+        if after_epoch is not None:
+            after_epoch(epoch)
 
     rate, device = share * recipe.learning_rate, "cuda" if torch.cuda.is_available() else "cpu"
     accuracy = train(model, dataset, recipe, epochs=epochs, learning_rate=rate, device=device, on_epoch=on_epoch)

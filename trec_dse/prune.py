@@ -5,15 +5,22 @@ Only shares decide the resulting shapes, never the weights, so that a search kno
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch_pruning as tp
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch.utils.hooks import RemovableHandle
 
+from trec_dse.candidate import PruningRecipe
 from trec_dse.errors import CandidateError, UnsupportedError
+from trec_dse.importance import OUTPUT_HANDLERS, Ranking, scorer
 
+Removals = Sequence[Sequence[int]]  # per group of coupled layers, numbers of channels
+
+BY_L2 = Ranking()
 _REMOVERS = {nn.Conv2d: tp.prune_conv_out_channels, nn.Linear: tp.prune_linear_out_channels}
 
 
@@ -29,36 +36,153 @@ def channel_target(channels: int, share: float, round_to: int) -> int:
 
 
 def prune(
-    model: nn.Module, input_shape: tuple[int, int, int], shares: Mapping[str, float], *, round_to: int = 4
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    shares: Mapping[str, float],
+    *,
+    round_to: int = 4,
+    ranking: Ranking = BY_L2,
+    masked: Removals = (),
 ) -> nn.Module:
     """A copy of `model` with the least important output channels of its convolutions and dense layers removed.
 
     `input_shape` is (H, W, C). `shares` maps layer names to the share removed; "*" stands for every layer not named.
     The last layer, whose outputs are the classes, stays whole. Layers whose channels are added together keep as
     many as the smallest of their shares asks for; where concatenated layers are added to one layer, each of them
-    and its part of that one layer. A depthwise convolution keeps the channels that it is given. Importance is the
-    L2 norm over all weights of a channel, those that read it included. Raises CandidateError for a name that cannot
-    be pruned.
+    and its part of that one layer. A depthwise convolution keeps the channels that it is given. `ranking` says what
+    is important; the channels in `masked`, see `GradualPruning`, go first. Raises CandidateError for a name that
+    cannot be pruned.
     """
     pruned = copy.deepcopy(model)
-    images = torch.zeros(1, input_shape[2], input_shape[0], input_shape[1])
-    layers = _layers_in_order(pruned, images)
-    _require_names(shares, list(layers))
-    classifier = list(layers.values())[-1]
-    share_of = {layer: shares.get(name, shares.get("*", 0.0)) for name, layer in layers.items()}
     was_training = pruned.training
-    graph = tp.DependencyGraph().build_dependency(pruned.eval(), example_inputs=images)
-    importance = tp.importance.GroupMagnitudeImportance(p=2)
-    for group in graph.get_all_groups(ignored_layers=[classifier], root_module_types=list(_REMOVERS)):
-        removed: list[int] = []
-        for layers_of_part, part in _parts(group):
-            target = channel_target(len(part), min(share_of[layer] for layer in layers_of_part), round_to)
-            if target < len(part):
-                order = importance(group)[part].argsort(stable=True)
-                removed += [part[i] for i in order[: len(part) - target].tolist()]
-        if removed:
-            group.prune(idxs=sorted(removed))
+    groups = _Groups(pruned.eval(), input_shape, shares, round_to)
+    removals = groups.weakest(ranking, masked)
+    # one group after the other: removing channels shifts those of concatenated layers behind them
+    for group, channels in zip(groups.walk(), removals, strict=True):
+        if channels:
+            group.prune(idxs=list(channels))
     return pruned.train(was_training)
+
+
+class _Groups:
+    """The layers of `model` that lose channels together, and how many each group loses."""
+
+    def __init__(
+        self, model: nn.Module, input_shape: tuple[int, int, int], shares: Mapping[str, float], round_to: int
+    ) -> None:
+        images = torch.zeros(1, input_shape[2], input_shape[0], input_shape[1])
+        layers = _layers_in_order(model, images)
+        _require_names(shares, list(layers))
+        self._model, self._round_to = model, round_to
+        self._classifier = list(layers.values())[-1]
+        self._share_of = {layer: shares.get(name, shares.get("*", 0.0)) for name, layer in layers.items()}
+        self._graph = tp.DependencyGraph().build_dependency(model, example_inputs=images)
+
+    def walk(self) -> Iterator[Any]:
+        """The groups, always in the same order, each as the network is when its turn comes."""
+        yield from self._graph.get_all_groups(ignored_layers=[self._classifier], root_module_types=list(_REMOVERS))
+
+    def weakest(self, ranking: Ranking, first: Removals = ()) -> Removals:
+        """Per group, the channels that go: those in `first`, then the least important; the earliest on ties."""
+        importance = scorer(self._model, ranking)
+        removals = []
+        for i, group in enumerate(self.walk()):
+            removed: list[int] = []
+            scores: Tensor | None = None
+            for layers, part in _parts(group):
+                target = channel_target(len(part), min(self._share_of[layer] for layer in layers), self._round_to)
+                if target == len(part):
+                    continue
+                if scores is None:
+                    scores = importance(group).clone()
+                    scores[list(first[i]) if i < len(first) else []] = -math.inf
+                order = scores[part].argsort(stable=True).tolist()
+                removed += [part[k] for k in order[: len(part) - target]]
+            removals.append(tuple(sorted(removed)))
+        self._model.zero_grad(set_to_none=True)
+        return tuple(removals)
+
+    def outputs(self, removals: Removals) -> Iterator[tuple[nn.Module, list[int]]]:
+        """Every module that gives channels of `removals`, and which of its own they are."""
+        for group, removed in zip(self.walk(), removals, strict=True):
+            for item in group:
+                pairs = zip(item.idxs, item.root_idxs, strict=True)
+                channels = [own for own, root in pairs if root in removed]
+                if channels and item.dep.handler in OUTPUT_HANDLERS:
+                    yield item.dep.target.module, channels
+
+
+class GradualPruning:
+    """Silences more and more channels of a model in training, so that it can adapt before they are removed.
+
+    A masked channel gives 0 and learns nothing; it is never unmasked. The model itself is only hooked, not changed.
+
+    Attributes:
+        masked: per group of coupled layers the masked channels, for `prune` to remove first.
+    """
+
+    masked: Removals
+
+    def __init__(
+        self,
+        model: nn.Module,
+        input_shape: tuple[int, int, int],
+        shares: Mapping[str, float],
+        *,
+        round_to: int = 4,
+        ranking: Ranking = BY_L2,
+    ) -> None:
+        self._model, self._input_shape, self._shares = model, input_shape, shares
+        self._round_to, self._ranking = round_to, ranking
+        self._hooks: list[RemovableHandle] = []
+        self.masked = ()
+
+    def mask(self, progress: float) -> None:
+        """Mask that part, 0 to 1, of what is to be removed in the end, by the importance that channels have now."""
+        self.release()
+        probe = copy.deepcopy(self._model).cpu().eval()
+        names = {module: name for name, module in probe.named_modules()}
+        shares = {name: share * progress for name, share in self._shares.items()}
+        groups = _Groups(probe, self._input_shape, shares, self._round_to)
+        for module, channels in groups.outputs(self.masked) if self.masked else ():
+            _silence(module, channels)
+        self.masked = groups.weakest(self._ranking, self.masked)
+        for module, channels in groups.outputs(self.masked):
+            hooked = self._model.get_submodule(names[module])
+            self._hooks.append(hooked.register_forward_hook(_masker(channels)))
+
+    def release(self) -> None:
+        """Take the masks off the model; `masked` still knows them."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+
+def agp_progress(epoch: int, n_epochs: int, recipe: PruningRecipe) -> float | None:
+    """Part of the pruning, 0 to 1, that is due after `epoch` of `n_epochs` epochs; None where no step is."""
+    end = min(recipe.end or n_epochs, n_epochs)
+    if epoch < recipe.start or epoch > end or end <= recipe.start:
+        return None
+    if epoch < end and (epoch - recipe.start) % recipe.interval:
+        return None
+    return 1 - (1 - (epoch - recipe.start) / (end - recipe.start)) ** 3
+
+
+def _masker(channels: list[int]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        mask = torch.ones(output.shape[1], device=output.device)
+        mask[channels] = 0
+        return output * mask.view(-1, *[1] * (output.ndim - 2))
+
+    return hook
+
+
+@torch.no_grad()
+def _silence(module: nn.Module, channels: list[int]) -> None:
+    """Make those outputs of a layer or batch norm exactly 0."""
+    for name, parameter in module.named_parameters(recurse=False):
+        if name in ("weight", "bias"):
+            parameter[channels] = 0
 
 
 def _parts(group: tp.dependency.Group) -> list[tuple[list[nn.Module], list[int]]]:

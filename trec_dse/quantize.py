@@ -1,43 +1,127 @@
 """Post-training int8 quantisation: from the float graph and calibration images to integers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from trec_dse.graph import INPUT, Graph, Node, NodeQuantization, Quantization, QuantizedGraph
+from trec_dse.candidate import QuantizationRecipe
+from trec_dse.graph import (
+    INPUT,
+    FloatArray,
+    FloatWeights,
+    Graph,
+    Node,
+    NodeQuantization,
+    Quantization,
+    QuantizedGraph,
+    quantize_array,
+)
+from trec_dse.ops._fake_quantization import Levels, fake_pass, fake_run, to_levels
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 
+FULL_RANGE = QuantizationRecipe()
+_MOST_VALUES = 2**20  # of a tensor, that a range is searched on
+_SHRINKAGES = np.linspace(1.0, 0.3, 71)
 
-def quantize(graph: Graph, calibration: torch.Tensor) -> QuantizedGraph:
-    """The int8 network whose activation ranges are those seen on `calibration`: float images (B, H, W, C).
 
-    Weights are symmetric per output channel, activations affine per tensor over their full range (minimum and
-    maximum, zero included). TREC nodes also learn N_c here: the clusters of the int8 network itself.
+def quantize(graph: Graph, calibration: torch.Tensor, recipe: QuantizationRecipe = FULL_RANGE) -> QuantizedGraph:
+    """The int8 network whose activation ranges are those of `calibration`: float images (B, H, W, C).
+
+    Weights are symmetric per output channel, activations affine per tensor over a range that holds zero.
+    TREC nodes also learn N_c here: the clusters of the int8 network itself.
     """
+    ranges = calibrate(graph, calibration, recipe)
+    if recipe.bias_correction:
+        graph = correct_biases(graph, ranges, calibration)
+    return quantize_with(graph, ranges, calibration)
+
+
+def calibrate(graph: Graph, calibration: torch.Tensor, recipe: QuantizationRecipe) -> dict[str, Quantization]:
+    """Scale and zero point of every tensor by name; pooling keeps those of its input."""
     with torch.no_grad():
         tensors = graph.forward(calibration.to(torch.float32))
-    quantization: dict[str, Quantization] = {INPUT: observe(tensors[INPUT])}
+    ranges = {INPUT: observe(tensors[INPUT], recipe)}
+    for node in graph.nodes:
+        keeps = node.op.keeps_quantization
+        ranges[node.name] = ranges[node.inputs[0]] if keeps else observe(tensors[node.name], recipe)
+    return ranges
+
+
+def quantize_with(graph: Graph, ranges: Mapping[str, Quantization], images: torch.Tensor) -> QuantizedGraph:
+    """The int8 network with the given scales and zero points; N_c is counted on float `images` (B, H, W, C)."""
     weights = {}
     for node in graph.nodes:
-        inputs = tuple(quantization[name] for name in node.inputs)
-        output = inputs[0] if node.op.keeps_quantization else observe(tensors[node.name])
-        quantization[node.name] = output
-        weights[node.name] = node.op.quantize(graph.weights[node.name], NodeQuantization(inputs, output))
-    result = QuantizedGraph(graph.input_shape, graph.nodes, weights, quantization)
-    return count_clusters(result, calibration)
+        quantization = NodeQuantization(tuple(ranges[name] for name in node.inputs), ranges[node.name])
+        weights[node.name] = node.op.quantize(graph.weights[node.name], quantization)
+    return count_clusters(QuantizedGraph(graph.input_shape, graph.nodes, weights, dict(ranges)), images)
 
 
-def observe(tensor: torch.Tensor) -> Quantization:
-    """Scale and zero point that cover the tensor's range and 0, so that padding and ReLU are exact."""
-    low, high = min(0.0, float(tensor.min())), max(0.0, float(tensor.max()))
+def observe(tensor: torch.Tensor, recipe: QuantizationRecipe = FULL_RANGE) -> Quantization:
+    """Scale and zero point for a tensor's values. The range always holds 0, so that padding and ReLU are exact."""
+    values = tensor.detach().to(torch.float64).cpu().numpy().reshape(-1)
+    low, high = float(values.min()), float(values.max())
+    if recipe.calibration == "percentile":
+        low, high = np.percentile(values, [recipe.tail_percent, 100 - recipe.tail_percent]).tolist()
+    found = _covering(low, high)
+    if recipe.calibration == "mse":
+        found = _least_error(values[:: math.ceil(values.size / _MOST_VALUES)], low, high)
+    return found
+
+
+def _covering(low: float, high: float) -> Quantization:
+    low, high = min(0.0, low), max(0.0, high)
     if high - low < 1e-9:
         return Quantization(1 / 255, -128)
     scale = (high - low) / 255
     zero_point = int(np.clip(np.floor(-128 - low / scale + 0.5), -128, 127))
     return Quantization(scale, zero_point)
+
+
+def _least_error(values: FloatArray, low: float, high: float) -> Quantization:
+    """The range, among those that both ends shrink to by the same factor, that rounds `values` with least error."""
+
+    def error(q: Quantization) -> float:
+        levels = quantize_array(values, q).astype(np.float64)
+        return float(np.square(q.scale * (levels - q.zero_point) - values).mean())
+
+    return min((_covering(low * factor, high * factor) for factor in _SHRINKAGES), key=error)
+
+
+def correct_biases(graph: Graph, ranges: Mapping[str, Quantization], images: torch.Tensor) -> Graph:
+    """`graph` with every bias shifted by the mean error of its channel, so that each layer is right on average.
+
+    Layer by layer: a layer sees what the rounded and corrected ones before it really give.
+    """
+    exact = graph.forward(images.to(torch.float64))
+    rounded = {INPUT: _to_levels(exact[INPUT], ranges[INPUT])}
+    corrected: dict[str, FloatWeights] = {}
+    for node in graph.nodes:
+        weights = dict(graph.weights[node.name])
+        inputs = [rounded[name] for name in node.inputs]
+        if "bias" in weights:
+            bare = replace(node.op, activation="none")  # type: ignore[type-var]
+            wanted = bare.forward([exact[name] for name in node.inputs], _tensors(weights))
+            error = wanted - fake_run(bare, inputs, _tensors(weights))
+            weights["bias"] = weights["bias"] + error.flatten(0, -2).mean(dim=0).numpy()
+        corrected[node.name] = weights
+        if node.op.keeps_quantization:
+            rounded[node.name] = fake_pass(node.op, inputs[0], {})
+        else:
+            real = fake_run(node.op, inputs, _tensors(weights))
+            rounded[node.name] = _to_levels(real, ranges[node.name])
+    return replace(graph, weights=corrected)
+
+
+def _tensors(weights: FloatWeights) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in weights.items()}
+
+
+def _to_levels(real: torch.Tensor, q: Quantization) -> Levels:
+    return to_levels(real, torch.tensor(q.scale, dtype=real.dtype), q.zero_point)
 
 
 def count_clusters(graph: QuantizedGraph, images: torch.Tensor, n_images: int = 8) -> QuantizedGraph:

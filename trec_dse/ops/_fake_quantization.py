@@ -1,0 +1,120 @@
+"""The integers of the C kernels as torch sees them: whole numbers in floating point, with gradients.
+
+A `Levels` tensor holds q - zero_point. Layers multiply whole numbers, add a whole bias, and round once per output,
+exactly as `_fixed_point.py` does; hash bits and centroids are those of `_clustering.py`. Rounding passes gradients
+straight through, clipping stops them, and a scale learns from both. In double precision the results are those of
+the kernels, save that a factor is not cut to 31 bits; single precision may also err in sums above 2**24.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trec_dse.graph import Op
+from trec_dse.ops._clustering import MOST_FRACTION_BITS
+from trec_dse.ops._fixed_point import INT32
+from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
+from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.trec.clustering import assign_clusters, centroid_rows
+from trec_dse.trec.hashing import kernel_hash, signatures, unfold_rows, weight_matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """A quantised tensor: real = scale * values, with whole `values` from -128 - zero_point to 127 - zero_point."""
+
+    values: Tensor
+    scale: Tensor
+    zero_point: int
+
+    @property
+    def real(self) -> Tensor:
+        """The numbers that the levels stand for."""
+        return self.values * self.scale
+
+
+def round_half_up(x: Tensor) -> Tensor:
+    """floor(x + 1/2), with the gradient of x itself."""
+    return x + (torch.floor(x + 0.5) - x).detach()
+
+
+def to_levels(real: Tensor, scale: Tensor, zero_point: int) -> Levels:
+    """The nearest levels of `real`, saturated. Gradients reach `real` where it is not saturated, and `scale`."""
+    values = round_half_up(real / scale).clamp(-128 - zero_point, 127 - zero_point)
+    return Levels(values, scale, zero_point)
+
+
+def fake_run(op: Op, inputs: Sequence[Levels], weights: Mapping[str, Tensor]) -> Tensor:
+    """What `op` computes from int8 inputs and its float `weights` quantised on the way, before the output is rounded.
+
+    Real numbers, (B, H, W, C) or (B, n). Gradients reach weights, biases and inputs; hashes get none.
+    """
+    if "weights" not in weights:
+        return op.forward([levels.real for levels in inputs], weights)
+    source = inputs[0]
+    whole, scales = _whole_channels(weights["weights"], 2 if isinstance(op, DepthwiseConv2d) else 0)
+    factor = scales * source.scale
+    bias = round_half_up(weights["bias"] / factor).clamp(-(2**30), 2**30)
+    whole_weights = {"weights": whole, "bias": bias}
+    if "hash" in weights:
+        whole_weights |= _whole_hash(weights["hash"], weights["thresholds"], source.scale)
+    if isinstance(op, TrecConv2d):
+        accumulators = _clustered(op, source.values, whole_weights)
+    else:
+        accumulators = op.forward([source.values], whole_weights)
+    return accumulators * factor
+
+
+def fake_pass(op: Op, source: Levels, weights: Mapping[str, Tensor]) -> Levels:
+    """The output of an op that keeps its input's quantisation: pooling."""
+    return Levels(round_half_up(op.forward([source.values], weights)), source.scale, source.zero_point)
+
+
+def _whole_channels(weights: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Whole weights in -127..127 and the scales of their slices along `axis`, which follow the largest weight."""
+    others = [i for i in range(weights.ndim) if i != axis]
+    largest = weights.detach().abs().amax(dim=others, keepdim=True)
+    scales = torch.where(largest > 0, largest, torch.ones_like(largest)) / 127
+    return round_half_up(weights / scales).clamp(-127, 127), scales.flatten()
+
+
+@torch.no_grad()
+def _whole_hash(vectors: Tensor, thresholds: Tensor, scale: Tensor) -> dict[str, Tensor]:
+    """Hash vectors (n, L, H) as whole numbers, and thresholds (n, H) as the largest whole projection below them."""
+    if vectors.shape[2] == 0:
+        return {"hash": vectors, "thresholds": thresholds}
+    largest = vectors.abs().amax(dim=1, keepdim=True)
+    scales = torch.where(largest > 0, largest, torch.ones_like(largest)) / 127
+    return {
+        "hash": torch.floor(vectors / scales + 0.5).clamp(-127, 127),
+        "thresholds": torch.floor(thresholds / (scales[:, 0] * scale)),
+    }
+
+
+def _clustered(op: TrecConv2d, values: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Accumulators (B, H_out, W_out, M) of the TREC convolution, activation included; bias in `weights`."""
+    config, window = op.config, op.window
+    rows = unfold_rows(values.permute(0, 3, 1, 2), window.kernel, window.stride, window.padding)
+    kernels = weights["weights"].permute(0, 3, 1, 2)
+    is_reused = config.scope == "kernel_reuse"
+    with torch.no_grad():
+        vectors = kernel_hash(kernels, config.hash_bits, config.vector_length) if is_reused else weights["hash"]
+        thresholds = rows.new_zeros(1, config.hash_bits) if is_reused else weights["thresholds"]
+        codes = signatures(rows, vectors, thresholds)
+        indices, counts = assign_clusters(codes, config.hash_bits, config.max_clusters)
+    one = 2.0 ** _fraction_bits(weights)
+    means = round_half_up(centroid_rows(rows, indices, counts) * one) / one
+    matrix, exact = weight_matrix(kernels), op.exact_channels
+    y = torch.cat([rows @ matrix[:, :exact], means @ matrix[:, exact:]], dim=-1) + weights["bias"]
+    y = y.view(len(values), *op.output_shape(tuple(values.shape[1:])))
+    return torch.relu(y) if op.activation == "relu" else y
+
+
+@torch.no_grad()
+def _fraction_bits(weights: Mapping[str, Tensor]) -> int:
+    """Of the centroids: as many as keep every accumulator inside int32."""
+    most = 255 * weights["weights"].double().abs().flatten(1).sum(dim=1) + weights["bias"].double().abs()
+    return min(MOST_FRACTION_BITS, max(0, math.floor(math.log2((INT32 - 1) / max(1.0, float(most.max()))))))

@@ -1,0 +1,84 @@
+"""Quantisation-aware training: the float graph as a torch module that computes what the int8 kernels will.
+
+Weights and biases learn under the kernels' own rounding, and so do the scales of the activations; hashes stay, but what
+they cluster is the int8 input. Zero points stay, so that padding and ReLU remain exact.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from trec_dse.graph import INPUT, Graph, Quantization
+from trec_dse.ops._fake_quantization import Levels, fake_pass, fake_run, to_levels
+
+_LEARNED = {"weights": "weight", "bias": "bias"}  # the singular makes the optimizer decay it
+
+
+class QatNetwork(nn.Module):
+    """Normalised images (B, C, H, W) to logits, by the int8 network that `graph` and `ranges` would become."""
+
+    def __init__(self, graph: Graph, ranges: Mapping[str, Quantization]) -> None:
+        """`ranges`: tensor name -> where its scale starts, and its zero point."""
+        super().__init__()
+        self._graph = graph
+        self._zero_points = {name: q.zero_point for name, q in ranges.items()}
+        self._layers = nn.ModuleDict()
+        self._scales = nn.ParameterDict()
+        for node in graph.nodes:
+            arrays = {key: torch.from_numpy(array).float() for key, array in graph.weights[node.name].items()}
+            layer = nn.ParameterDict(
+                {_LEARNED.get(key, key): nn.Parameter(array, key in _LEARNED) for key, array in arrays.items()}
+            )
+            self._layers[_key(node.name)] = layer
+        fixed = {INPUT, *(node.name for node in graph.nodes if node.op.keeps_quantization)}
+        for name, q in ranges.items():
+            logarithm = torch.tensor(math.log(q.scale), dtype=torch.float64).to(torch.float32)
+            self._scales[_key(name)] = nn.Parameter(logarithm, name not in fixed)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits as the int8 output stands for."""
+        tensors = {INPUT: self._levels(INPUT, images.permute(0, 2, 3, 1))}
+        for node in self._graph.nodes:
+            inputs, weights = [tensors[name] for name in node.inputs], self._weights(node.name)
+            if node.op.keeps_quantization:
+                tensors[node.name] = fake_pass(node.op, inputs[0], weights)
+            else:
+                tensors[node.name] = self._levels(node.name, fake_run(node.op, inputs, weights))
+        return tensors[self._graph.nodes[-1].name].real.flatten(1)
+
+    @property
+    def graph(self) -> Graph:
+        """The float graph with the weights as they are now."""
+        weights = {
+            node.name: {key: value.detach().cpu().double().numpy() for key, value in self._weights(node.name).items()}
+            for node in self._graph.nodes
+        }
+        return Graph(self._graph.input_shape, self._graph.nodes, weights)
+
+    @property
+    def ranges(self) -> dict[str, Quantization]:
+        """Scales and zero points as they are now."""
+        return {
+            name: Quantization(float(self._scales[_key(name)].detach().exp()), zero)
+            for name, zero in self._zero_points.items()
+        }
+
+    def _weights(self, node: str) -> dict[str, Tensor]:
+        names = {learned: key for key, learned in _LEARNED.items()}
+        layer = self._layers[_key(node)]
+        assert isinstance(layer, nn.ParameterDict)
+        return {names.get(key, key): value for key, value in layer.items()}
+
+    def _levels(self, name: str, real: Tensor) -> Levels:
+        # A scale sums the gradients of all values; weighed down so, it learns at the pace of the weights (LSQ).
+        pace = 1 / math.sqrt(127 * real[0].numel())
+        logarithm = self._scales[_key(name)]
+        logarithm = logarithm.detach() + pace * (logarithm - logarithm.detach())
+        return to_levels(real, logarithm.exp(), self._zero_points[name])
+
+
+def _key(name: str) -> str:
+    """A tensor's name as torch allows it for a submodule."""
+    return "at_" + name.replace(".", "/")
