@@ -40,6 +40,7 @@ ROOMS: list[tuple[str, set[str]]] = [
     ),
     ("who knows the order", {"evaluate", "report"}),
     ("from network to figures", {"measure", "explore"}),
+    ("what may be wrong", {"diagnose"}),
     ("the command line", {"cli", "__main__", "__init__"}),
 ]
 RANK = {name: rank for rank, (_, names) in enumerate(ROOMS) for name in names}

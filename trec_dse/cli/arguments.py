@@ -196,7 +196,14 @@ def _targets(verbs: _Verbs) -> None:
 
 
 def _doctor(verbs: _Verbs) -> None:
-    _verb(verbs, "doctor", "what is missing on this machine, and how to get it", "trec-dse doctor")
+    parser = _verb(
+        verbs,
+        "doctor",
+        "what is missing on this machine, or wrong with a board, and how to mend it",
+        "trec-dse doctor firmware --port auto",
+    )
+    parser.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="an export folder, to check as well")
+    parser.add_argument("--port", metavar="PORT", help="the board that runs it: auto, /dev/ttyACM0, socket://host:port")
 
 
 def _positive(text: str) -> int:
