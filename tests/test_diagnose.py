@@ -166,3 +166,8 @@ def test_a_firmware_whose_source_was_broken(tmp_path: Path) -> None:
 def test_a_port_without_a_folder_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--port", "auto"]) == 2
     assert "--port needs the export folder" in capsys.readouterr().err
+
+
+def test_flashing_without_a_port_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "nowhere", "--flash", "auto"]) == 2
+    assert "name its port too" in capsys.readouterr().err

@@ -10,8 +10,11 @@ from elftools.elf.sections import SymbolTableSection
 from tiny_network import BUILD_ID, write_tiny_export
 from twin_programs import unconnected
 
+from trec_dse import datasets
+from trec_dse.candidate import Candidate
 from trec_dse.device import Firmware
 from trec_dse.errors import TargetError
+from trec_dse.evaluate import cost_of, untrained_graph
 from trec_dse.export_files import board_header, include_folders, linker_script, makefile, readme, runtime_folders
 from trec_dse.firmware import build_firmware
 from trec_dse.plugins import data_file, data_names
@@ -97,6 +100,15 @@ def test_it_starts_at_the_reset_handler_with_the_whole_stack(firmware: Firmware,
     assert reset == values["Reset_Handler"] | 1
     assert exceptions == [values["trec_fault"] | 1] * 14
     assert target.region(target.flash_region).origin < reset < target.region(target.flash_region).origin + len(image)
+
+
+def test_a_candidate_can_be_priced_for_it(target: Target) -> None:
+    graph = untrained_graph(Candidate("digits", "tiny", {"width": 8, "depth": 2}), datasets.placeholder("digits"))
+    cost = cost_of(graph, target)
+    assert 0 < cost.cycles <= cost.worst_cycles
+    # every board is slower than one MAC per cycle and faster than one per forty
+    assert cost.macs < cost.cycles < 40 * cost.macs
+    assert cost.flash_bytes < target.flash_bytes
 
 
 def test_the_arena_is_aligned_for_any_type(firmware: Firmware) -> None:

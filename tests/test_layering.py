@@ -36,6 +36,7 @@ ROOMS: list[tuple[str, set[str]]] = [
             "workers",
             "progress",
             "doctor",
+            "flash",
         },
     ),
     ("who knows the order", {"evaluate", "report"}),

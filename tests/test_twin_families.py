@@ -1,5 +1,6 @@
 """Every shipped board's own start-up code on its twin, and what the twin says when a board file is wrong."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,21 @@ def test_a_forgotten_step_of_the_power_control_is_named(name: str, tmp_path: Pat
     elf = build_firmware(tmp_path / "export", board).elf
     with pytest.raises(DeviceError, match=message):
         Machine(load_image(elf), board, MemoryLine(HELLO)).run()
+
+
+def test_the_board_of_the_page_about_boards_starts(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent
+    page = (root / "docs" / "boards.md").read_text(encoding="utf-8")
+    lines = [line.removeprefix("    ") for line in page.splitlines() if line.startswith("    ")]
+    begin, end = (next(i for i, line in enumerate(lines) if line.startswith(w)) for w in ("[oscillator]", "vid_pid"))
+    written = "\n".join(lines[begin : end + 1])
+    assert sum("=" in line for line in written.splitlines()) <= 10, "ten lines"
+    original = (root / "targets" / "nucleo-f446re.toml").read_text(encoding="utf-8")
+    text = re.sub(r"\[oscillator\].*(?=\[flash\])", written + "\n\n", original, flags=re.DOTALL)
+    (tmp_path / "my_board.toml").write_text(text, encoding="utf-8")
+    mine = load_target(tmp_path / "my_board.toml")
+    assert (mine.oscillator.hz, mine.serial.tx) == (25_000_000, "PA9")
+    start(mine, mine, tmp_path)
 
 
 def test_the_f3_tree_by_hand() -> None:

@@ -7,7 +7,7 @@
 #define FLASH_ACR_OPTIONS (7u << 8) /* prefetch, instruction and data cache */
 #define PWR_CR_FULL_SPEED (3u << 14) /* voltage scale 1 */
 #define OVER_DRIVE_ABOVE_HZ 168000000u
-#define PLL_INPUT_HZ 2000000u /* the manual's advice against jitter */
+#define PLL_INPUT_HZ (TREC_OSCILLATOR_HZ % 2000000u ? 1000000u : 2000000u) /* 2 MHz is the advice against jitter */
 #define PLL_N_LEAST 50u
 
 #endif
