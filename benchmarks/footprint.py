@@ -5,6 +5,7 @@ candidates are linked to fit what a call costs. Entries of compilers that are no
 any change of the C, the flags or a compiler.
 """
 
+import argparse
 import dataclasses
 import importlib
 import json
@@ -109,10 +110,15 @@ def measure(target: Target, compiler: Compiler) -> Footprint:
 
 def main() -> None:
     """Measure everything that is installed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", action="append", help="only this board's family; may be given several times")
+    wanted = parser.parse_args().target
     entries = {(e.compiler, e.core, e.platform): e for e in load_footprints()} if TABLE.is_file() else {}
     targets = {}
     for path in sorted(data_folder("targets").glob("*.toml")):
         target = load_target(path)
+        if wanted is not None and target.name not in wanted:
+            continue
         targets[target.core, target.platform] = target
     for name in ("gcc", "zig"):
         try:

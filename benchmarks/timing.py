@@ -125,12 +125,15 @@ def main() -> None:
     """Fit all boards."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="store the tables in targets/*.toml")
+    parser.add_argument("--target", action="append", help="only this board; may be given several times")
     args = parser.parse_args()
     torch.set_num_threads(1)
     graphs = single_layers(seed=1) + random_layers(seed=1, n=12)
     figures = []
     for path in sorted(data_folder("targets").glob("*.toml")):
         target = load_target(path)
+        if args.target is not None and target.name not in args.target:
+            continue
         rows = []
         for graph in graphs:
             with contextlib.suppress(UnsupportedError):

@@ -19,7 +19,7 @@ from trec_dse.results import (
     TrialRecord,
     TrialState,
 )
-from trec_dse.target import FlashTiming, Region, Serial, Target
+from trec_dse.target import FlashTiming, Oscillator, Region, Serial, Target
 
 KIB = 1024
 CLOCK_HZ = 100_000_000
@@ -33,7 +33,8 @@ TARGET = Target(
     flash_region="flash",
     ram_region="sram",
     regions=(Region("flash", "flash", 0x0800_0000, 256 * KIB), Region("sram", "ram", 0x2000_0000, 64 * KIB)),
-    serial=Serial("USART2", 0x4000_4400, CLOCK_HZ),
+    oscillator=Oscillator("crystal", 8_000_000),
+    serial=Serial("USART2", 0x4000_4400, CLOCK_HZ, "PA2", "PA3"),
     flash=FlashTiming(3, "art"),
 )
 

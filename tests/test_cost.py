@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trec_dse import datasets
+from trec_dse import datasets, footprint
 from trec_dse.candidate import Candidate, TrecConfig, TrecPolicy
 from trec_dse.codegen import generate, kernel_sources
 from trec_dse.cost import cycles_of, violations
 from trec_dse.errors import TargetError
 from trec_dse.evaluate import cost_of, price, untrained_graph
 from trec_dse.firmware import build_firmware, write_export
-from trec_dse.footprint import footprint_for
 from trec_dse.graph import Window, Work
 from trec_dse.memory import plan_memory
 from trec_dse.ops.conv2d import Conv2d
@@ -24,7 +23,7 @@ from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.resources import data_folder
 from trec_dse.target import Target, load_target
 
-BOARDS = [load_target(path) for path in sorted(data_folder("targets").glob("*.toml"))]
+BOARDS = [load_target(data_folder("targets") / f"{name}.toml") for name in ("nucleo-f746zg", "stm32f469i-disco")]
 CANDIDATES = [
     Candidate("digits", "tiny", {"width": 8, "depth": 2}),
     Candidate("digits", "tiny", {"width": 12, "depth": 3}, TrecPolicy(3, 4), {"*": 0.25}),
@@ -112,9 +111,11 @@ def test_a_target_without_a_cost_for_some_work_is_named() -> None:
         cycles_of([Work("conv_mac", 1.0)], {}, "some_board")
 
 
-def test_a_core_that_was_never_measured_is_an_error() -> None:
-    with pytest.raises(TargetError, match="never measured"):
-        footprint_for(dataclasses.replace(BOARDS[0], core="cortex-m3"), "zig")
+def test_a_core_that_was_never_measured_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [entry for entry in footprint.load_footprints() if entry.core == "cortex-m7"]
+    monkeypatch.setattr(footprint, "load_footprints", lambda: known)
+    with pytest.raises(TargetError, match="code sizes of cortex-m4 were never measured; known are cortex-m7"):
+        footprint.footprint_for(BOARDS[1], "zig")
 
 
 def test_two_candidates_that_come_down_to_one_network_share_a_key() -> None:

@@ -1,5 +1,6 @@
 """What each board file owes the linker, the port and the reader, whichever there are."""
 
+import re
 import struct
 from pathlib import Path
 
@@ -7,14 +8,19 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 from tiny_network import BUILD_ID, write_tiny_export
+from twin_programs import unconnected
 
+from trec_dse import datasets
+from trec_dse.candidate import Candidate
 from trec_dse.device import Firmware
 from trec_dse.errors import TargetError
-from trec_dse.export_files import board_header, include_folders, linker_script, makefile, readme
+from trec_dse.evaluate import cost_of, untrained_graph
+from trec_dse.export_files import board_header, include_folders, linker_script, makefile, readme, runtime_folders
 from trec_dse.firmware import build_firmware
 from trec_dse.plugins import data_file, data_names
 from trec_dse.resources import package_folder
 from trec_dse.target import Target, load_target
+from trec_dse.twin.stm32 import make_peripherals
 
 
 @pytest.fixture(scope="module", params=data_names("targets", ".toml"))
@@ -41,8 +47,17 @@ def test_it_says_where_its_figures_come_from(target: Target) -> None:
     assert all(":" in source for source in target.sources)
 
 
-def test_its_platform_has_a_port(target: Target) -> None:
-    assert (package_folder("runtime") / "platform" / target.platform / "port.c").is_file()
+def test_its_platform_defines_every_function_of_the_port(target: Target) -> None:
+    folders = [package_folder("runtime") / name for name in runtime_folders(target) if "platform" in name]
+    text = "".join(path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.glob("*.c")))
+    header = (package_folder("runtime") / "include" / "trec_port.h").read_text(encoding="utf-8")
+    for name in re.findall(r"(trec_port_\w+)\(", header):
+        n_found = len(re.findall(rf"^\w+ {name}\(void\)\n|^\w+ {name}\(uint8_t byte\)\n", text, re.MULTILINE))
+        assert n_found >= 1, name
+
+
+def test_the_twin_knows_its_platform_and_its_pins(target: Target) -> None:
+    assert make_peripherals(target, unconnected())
 
 
 def test_its_memories_are_of_a_plausible_size(target: Target) -> None:
@@ -85,6 +100,15 @@ def test_it_starts_at_the_reset_handler_with_the_whole_stack(firmware: Firmware,
     assert reset == values["Reset_Handler"] | 1
     assert exceptions == [values["trec_fault"] | 1] * 14
     assert target.region(target.flash_region).origin < reset < target.region(target.flash_region).origin + len(image)
+
+
+def test_a_candidate_can_be_priced_for_it(target: Target) -> None:
+    graph = untrained_graph(Candidate("digits", "tiny", {"width": 8, "depth": 2}), datasets.placeholder("digits"))
+    cost = cost_of(graph, target)
+    assert 0 < cost.cycles <= cost.worst_cycles
+    # every board is slower than one MAC per cycle and faster than one per forty
+    assert cost.macs < cost.cycles < 40 * cost.macs
+    assert cost.flash_bytes < target.flash_bytes
 
 
 def test_the_arena_is_aligned_for_any_type(firmware: Firmware) -> None:

@@ -66,7 +66,11 @@ def test_an_export_holds_everything_that_its_firmware_is_made_of(tmp_path: Path,
     assert {"network/trec_network.c", "network/trec_network.h", "network/trec_kat.c", "network/trec_kat.h"} <= names
     assert {f"kernels/{path.name}" for path in kernels} <= names
     assert {"runtime/protocol/main.c", "runtime/include/trec_types.h", "runtime/arch/portable.h"} <= names
-    assert {"runtime/platform/stm32f4/port.c", "runtime/platform/host/kat.c"} <= names
+    assert {
+        "runtime/platform/stm32/port.c",
+        "runtime/platform/stm32f4/trec_family.h",
+        "runtime/platform/host/kat.c",
+    } <= names
     assert not any("stm32f7" in name for name in names), "another board's platform is not copied"
 
 

@@ -40,10 +40,12 @@ ROOMS: list[tuple[str, set[str]]] = [
             "workers",
             "progress",
             "doctor",
+            "flash",
         },
     ),
     ("who knows the order", {"evaluate", "report"}),
     ("from network to figures", {"measure", "explore", "rescore"}),
+    ("what may be wrong", {"diagnose"}),
     ("the command line", {"cli", "__main__", "__init__"}),
 ]
 RANK = {name: rank for rank, (_, names) in enumerate(ROOMS) for name in names}

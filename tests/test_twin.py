@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from twin_programs import BUILD_ID, M4, M7, assemble, build, execute
+from twin_programs import BUILD_ID, M0_PLUS, M3, M4, M7, assemble, build, execute
 
 from trec_dse import protocol
 from trec_dse.errors import DeviceError, ToolchainError
@@ -23,6 +23,7 @@ HELLO_REQUEST = protocol.encode_frame(Frame(Command.HELLO, 1))
 INFER_REQUEST = protocol.encode_frame(Frame(Command.INFER, 2, bytes(range(12))))
 RESET_REQUEST = protocol.encode_frame(Frame(Command.RESET, 3))
 BOTH = pytest.mark.parametrize("target", [M4, M7], ids=lambda target: str(target.core))
+CORES = pytest.mark.parametrize("target", [M0_PLUS, M3, M4, M7], ids=lambda target: str(target.core))
 
 ENABLE_COUNTER = """
     ldr r1, =0xE000EDFC
@@ -44,7 +45,7 @@ loop:
 UNLOCK = "ldr r5, =0xC5ACCE55\n str r5, [r1, #0xFB0]"
 
 
-@BOTH
+@CORES
 def test_the_firmware_answers_from_memory_alone(target: Target, tmp_path: Path) -> None:
     firmware = build(target, tmp_path / "export")
     frames = _talk(firmware.elf, target, HELLO_REQUEST + INFER_REQUEST)
@@ -57,7 +58,7 @@ def test_the_firmware_answers_from_memory_alone(target: Target, tmp_path: Path) 
     assert 0 < answer.stack_bytes < 2048
 
 
-@BOTH
+@CORES
 def test_cycles_do_not_depend_on_run_or_hooks(target: Target, tmp_path: Path) -> None:
     elf = build(target, tmp_path / "export").elf
     counts = []
@@ -71,7 +72,7 @@ def test_cycles_do_not_depend_on_run_or_hooks(target: Target, tmp_path: Path) ->
     assert counts[0][0] > 0
 
 
-@BOTH
+@CORES
 def test_the_firmware_takes_each_byte_before_the_next_one_arrives(target: Target, tmp_path: Path) -> None:
     # One start bit, eight data bits and one stop bit; polled, so a slower firmware would lose bytes on the board.
     cycles_per_byte = 10 * target.clock_hz / target.serial.baud
@@ -215,8 +216,66 @@ def test_a_firmware_for_another_clock_tree_is_refused(name: str, tmp_path: Path)
 
 def test_a_family_without_model_is_named(tmp_path: Path) -> None:
     image = assemble("nop", M4, tmp_path)
-    with pytest.raises(DeviceError, match="no model of nrf52; it knows stm32f4 and stm32f7"):
+    with pytest.raises(DeviceError, match="no model of nrf52; it knows stm32f2, stm32f3, stm32f4"):
         Machine(image, replace(M4, platform="nrf52"), MemoryLine())
+
+
+FOREIGN = {
+    "smlad r0, r1, r2, r3": (M4, M3, "smlad"),
+    "vadd.f32 s0, s1, s2": (M4, M3, "vadd"),
+    "sxtb16 r0, r1": (M4, M3, "sxtb16"),
+    "movw r0, #1000": (M3, M0_PLUS, "mov"),
+    "sdiv r0, r1, r2": (M3, M0_PLUS, "sdiv"),
+    "cbz r0, near\n nop\n near: nop": (M3, M0_PLUS, "cbz"),
+}
+
+
+@pytest.mark.parametrize("program", FOREIGN)
+def test_an_instruction_that_the_core_lacks_is_named(program: str, tmp_path: Path) -> None:
+    builder, runner, name = FOREIGN[program]
+    image = assemble(program, builder, tmp_path)
+    message = f"in Reset_Handler.*: {name} is no instruction of a {runner.core}; build it for {runner.name}"
+    with pytest.raises(DeviceError, match=message):
+        Machine(image, runner, MemoryLine()).run(until=image.address_of("done"))
+    Machine(image, builder, MemoryLine()).run(until=image.address_of("done"))
+
+
+@pytest.mark.parametrize("program", ["saturate: ssat r0, #8, r1", "mla r0, r1, r2, r3\n smull r0, r1, r2, r3"])
+def test_what_an_m3_has_in_common_with_an_m4_runs(program: str, tmp_path: Path) -> None:
+    execute(program, M3, tmp_path)
+
+
+@pytest.mark.parametrize("access", ["ldr r0, [r1]", "ldrh r0, [r1]", "str r0, [r1]", "strh r0, [r1]", "ldm r1!, {r2}"])
+@pytest.mark.parametrize("make", [NativeCounter, PythonCounter])
+def test_an_m0plus_faults_on_every_unaligned_access(access: str, make: CounterMaker, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="access to 0x20000f01 by an instruction that must be aligned"):
+        execute(f"mov r1, sp\n subs r1, #255\n {access}", M0_PLUS, tmp_path, make)
+
+
+def test_an_m0plus_has_no_cycle_counter(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match=r"read of 0xe0001004 .*, where nucleo-g0b1re has no such memory"):
+        execute("ldr r1, =0xE0001004\n ldr r0, [r1]", M0_PLUS, tmp_path)
+
+
+def test_a_timer_counts_for_it(tmp_path: Path) -> None:
+    program = """
+        ldr r1, =0x4002103C
+        movs r0, #1
+        str r0, [r1]
+        movs r1, #1
+        lsls r1, r1, #30
+        str r0, [r1]
+        b timed
+    timed:
+        ldr r3, [r1, #0x24]
+        movs r0, #100
+    loop:
+        subs r0, #1
+        bne loop
+        ldr r4, [r1, #0x24]
+    """
+    machine = execute(program, M0_PLUS, tmp_path)
+    assert abs(machine.register(4) - machine.register(3) - (100 * 2 + 99)) <= 12
 
 
 def test_code_behind_a_memory_access_in_an_it_block_runs(tmp_path: Path) -> None:

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 import pytest
-from twin_programs import M4, M7, assemble, execute, without_wait_states
+from twin_programs import M0_PLUS, M3, M4, M7, assemble, execute, without_wait_states
 
-from trec_dse.errors import TargetError
 from trec_dse.target import Target
 from trec_dse.twin.hooks import CounterMaker, NativeCounter, PythonCounter
-from trec_dse.twin.timing import core_timing
 
 RAM = "mov.w r1, #0x20000000\n"  # 1 cycle
 
@@ -119,7 +117,38 @@ f:
 """
 
 
-@pytest.mark.parametrize("target", [M4, M7], ids=lambda target: str(target.core))
+SMALL_MIXED = """
+    mov r1, sp
+    subs r1, #64
+    movs r0, #200
+loop:
+    ldrb r2, [r1]
+    strb r2, [r1, #7]
+    bl f
+    ldr r5, =0x08000010
+    ldrh r6, [r5]
+    lsls r3, r0, #30
+    beq skip
+    nop
+skip:
+    subs r0, #1
+    bne loop
+    b done
+f:
+    push {r4, lr}
+    adds r4, r4, r3
+    pop {r4, pc}
+"""
+
+
+def test_c_and_python_hooks_count_the_same_with_prefetch(tmp_path: Path) -> None:
+    makers: tuple[CounterMaker, ...] = (NativeCounter, PythonCounter)
+    counts = [execute(SMALL_MIXED, M0_PLUS, tmp_path, make).counter for make in makers]
+    assert counts[0].n_instructions == counts[1].n_instructions > 200 * 12
+    assert counts[0].cycles == counts[1].cycles > counts[0].n_instructions
+
+
+@pytest.mark.parametrize("target", [M3, M4, M7], ids=lambda target: str(target.core))
 def test_c_and_python_hooks_count_the_same(target: Target, tmp_path: Path) -> None:
     makers: tuple[CounterMaker, ...] = (NativeCounter, PythonCounter)
     counts = [execute(MIXED, target, tmp_path, make).counter for make in makers]
@@ -132,10 +161,54 @@ def test_the_m4_rules_are_stretched_by_what_they_leave_out(tmp_path: Path) -> No
     assert machine.clock.cycles() == 5390  # 5000 * 1.078
 
 
-def test_a_core_that_was_never_compared_has_no_timing() -> None:
-    object.__setattr__(other := Target(**vars(M4)), "core", "cortex-m3")
-    with pytest.raises(TargetError, match="no timing for cortex-m3; it knows cortex-m4 and cortex-m7"):
-        core_timing(other)
+M3_CASES = {
+    "multiply": ("movs r0, #9\n mul r1, r0, r0\n mla r2, r0, r0, r1\n mls r3, r0, r0, r1", 1 + 1 + 2 + 2),
+    "long products": ("smull r0, r1, r2, r3\n smlal r0, r1, r2, r3\n umull r0, r1, r2, r3", 4 + 5 + 4),
+    "loads in a row, as on an M4": (RAM + "nop\n ldr r0, [r1]\n ldr r2, [r1, #4]", 1 + 1 + 2 + 1),
+    "a nop and subtract loop": ("movw r0, #1000\n loop: nop\n nop\n subs r0, #1\n bne loop", 5000),
+}
+
+
+@pytest.mark.parametrize("name", M3_CASES)
+def test_m3_cycles_are_those_counted_by_hand(name: str, tmp_path: Path) -> None:
+    program, cycles = M3_CASES[name]
+    assert execute(program, without_wait_states(M3), tmp_path).counter.cycles == cycles
+
+
+# ARM DDI 0484, table 3-1
+M0_PLUS_CASES = {
+    "three nops": ("nop\n nop\n nop", 3),
+    "a nop and subtract loop": ("movs r0, #200\n loop: nop\n nop\n subs r0, #1\n bne loop", 1 + 200 * 4 + 199),
+    "loads and stores": ("mov r1, sp\n subs r1, #32\n ldr r0, [r1]\n ldrb r2, [r1]\n str r0, [r1]", 1 + 1 + 2 + 2 + 2),
+    "several at once": ("mov r1, sp\n subs r1, #32\n ldm r1!, {r2, r3, r4}\n push {r2, r3}", 1 + 1 + 4 + 3),
+    "multiply": ("movs r0, #9\n muls r0, r0", 1 + 1),
+    "a branch not taken": ("movs r0, #1\n cmp r0, #1\n bne done\n nop", 1 + 1 + 1 + 1),
+    "call and return": ("bl f\n nop\n b done\n .align 2\n f: bx lr", 3 + 2 + 1 + 1),
+    # the branch to `done` is left before it is taken; push 1 + 2; pop with the program counter 3 + 2
+    "call with a frame": ("bl f\n nop\n b done\n .align 2\n f: push {r4, lr}\n pop {r4, pc}", 3 + 3 + 5 + 1 + 1),
+    "a barrier": ("dsb", 3),
+}
+
+
+@pytest.mark.parametrize("name", M0_PLUS_CASES)
+def test_m0plus_cycles_are_those_counted_by_hand(name: str, tmp_path: Path) -> None:
+    program, cycles = M0_PLUS_CASES[name]
+    machine = execute(program, without_wait_states(M0_PLUS), tmp_path)
+    assert machine.counter.cycles == machine.clock.cycles() == cycles
+
+
+def test_prefetch_hides_the_wait_states_of_straight_code_only(tmp_path: Path) -> None:
+    # From 0x08000010: 16 nops are 4 lines of 8 bytes, of which only the first is waited for (2 wait states).
+    straight = "\n".join(["nop"] * 16)
+    assert execute(straight, M0_PLUS, tmp_path).counter.cycles == 16 + 2
+    # A jump over a line is not read ahead: the first line and the target's.
+    assert execute("b t\n .rept 11\n nop\n .endr\n t: nop", M0_PLUS, tmp_path).counter.cycles == 2 + 1 + 2 * 2
+
+
+def test_a_constant_from_flash_waits_on_an_m0plus(tmp_path: Path) -> None:
+    # The vector table's words 0 and 1 share a line of 8 bytes; words 2 and 3 are the next one: two fills in all.
+    program = "movs r1, #8\n lsls r1, r1, #24\n ldr r2, [r1]\n ldr r3, [r1, #4]\n ldr r4, [r1, #8]\n ldr r5, [r1, #12]"
+    assert execute(program, M0_PLUS, tmp_path).counter.cycles == 2 + 4 * 2 + 2 * 2 + 2
 
 
 def _code_lines(program: str, folder: Path) -> int:

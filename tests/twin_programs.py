@@ -8,16 +8,19 @@ from pathlib import Path
 from trec_dse.device import Firmware
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.resources import data_folder
-from trec_dse.target import FlashTiming, Target, load_target
+from trec_dse.target import Target, load_target
 from trec_dse.toolchain import find_target_compiler, run_compiler, target_flags
 from trec_dse.twin.hooks import CounterMaker, NativeCounter
 from trec_dse.twin.image import Image, load_image
 from trec_dse.twin.lines import MemoryLine
 from trec_dse.twin.machine import Machine
+from trec_dse.twin.registers import Wires
 
 BUILD_ID = "0123456789abcdef"
 M4 = load_target(data_folder("targets") / "stm32f469i-disco.toml")
 M7 = load_target(data_folder("targets") / "nucleo-f746zg.toml")
+M3 = load_target(data_folder("targets") / "nucleo-f207zg.toml")
+M0_PLUS = load_target(data_folder("targets") / "nucleo-g0b1re.toml")
 
 _SCRIPT = """
 MEMORY {
@@ -33,7 +36,7 @@ SECTIONS {
 _FRAME = """
     .syntax unified
     .cpu {core}
-    .fpu {fpu}
+{fpu}
     .thumb
     .text
     .word 0x20001000
@@ -52,18 +55,18 @@ done:
     .size Reset_Handler, . - Reset_Handler
     .ltorg
 """
-_FPU = {"cortex-m4": "fpv4-sp-d16", "cortex-m7": "fpv5-sp-d16"}
+_FPU = {"cortex-m4": ".fpu fpv4-sp-d16", "cortex-m7": ".fpu fpv5-sp-d16"}
 
 
 def without_wait_states(target: Target) -> Target:
     """The same board with Flash as fast as the core, so that only the core's own rules count."""
-    return replace(target, flash=FlashTiming(0, target.flash.accelerator))
+    return replace(target, flash=replace(target.flash, wait_states=0))
 
 
 def assemble(program: str, target: Target, folder: Path) -> Image:
     """A linked program that starts at `program` and ends at the function `done`."""
     (folder / "script.ld").write_text(_SCRIPT, encoding="utf-8")
-    text = _FRAME.format(program=program, core=target.core, fpu=_FPU[target.core])
+    text = _FRAME.format(program=program, core=target.core, fpu=_FPU.get(target.core, ""))
     (folder / "program.s").write_text(text, encoding="utf-8")
     compiler = find_target_compiler()
     flags = [flag for flag in target_flags(compiler, target.core) if not flag.startswith("-W")]
@@ -80,6 +83,15 @@ def execute(program: str, target: Target, folder: Path, make: CounterMaker = Nat
     machine = Machine(image, target, MemoryLine(), make)
     machine.run(until=image.address_of("done"))
     return machine
+
+
+def unconnected() -> Wires:
+    """Wires for peripherals that no firmware runs with."""
+    return Wires(MemoryLine(), _nothing, _nothing, int)
+
+
+def _nothing() -> None:
+    """No port is switched on here."""
 
 
 @cache

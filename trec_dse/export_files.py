@@ -4,24 +4,32 @@ from collections.abc import Sequence
 
 from trec_dse.errors import TargetError
 from trec_dse.resources import package_folder
-from trec_dse.target import Target
+from trec_dse.target import Target, pin_place
 from trec_dse.toolchain import WARNINGS, Compiler, target_flags, target_libraries, target_link_flags
 
 DEFAULT_STACK_BYTES = 2048
 BOARD_FOLDER = "board"
+_NO_FAMILY = ("host", "stm32")
 KNOWN_ANSWERS = "network/trec_kat.c"  # for the test on the host; not part of a firmware
 
 
 def runtime_folders(target: Target) -> tuple[str, ...]:
     """Folders below `runtime/` that a firmware for `target` is made of, relative to it.
 
-    A platform folder whose name begins the target's platform holds what the families of one maker share.
+    What families of one maker share lies in folders that name them: `stm32` is for every STM32, `stm32_f2_f4` for two.
     """
     platforms = sorted(path.name for path in (package_folder("runtime") / "platform").iterdir())
     if target.platform not in platforms:
-        raise TargetError(f"{target.name}: no platform {target.platform!r}; there are {', '.join(platforms)}")
-    shared = [f"platform/{name}" for name in platforms if target.platform.startswith(name)]
-    return ("include", "arch", "common", "protocol", "platform/cortex_m", *shared)
+        families = ", ".join(name for name in platforms if "_" not in name and name not in _NO_FAMILY)
+        raise TargetError(f"{target.name}: no platform {target.platform!r}; there are {families}")
+    needed = [f"platform/{name}" for name in platforms if _serves(name, target.platform)]
+    return ("include", "arch", "common", "protocol", "platform/cortex_m", *needed)
+
+
+def _serves(folder: str, platform: str) -> bool:
+    """Whether a platform folder is part of that platform."""
+    maker, *families = folder.split("_")
+    return platform.startswith(maker) and (not families or platform.removeprefix(maker) in families)
 
 
 def include_folders(target: Target) -> tuple[str, ...]:
@@ -36,16 +44,26 @@ def source_folders(target: Target) -> tuple[str, ...]:
 
 def board_header(target: Target, stack_bytes: int = DEFAULT_STACK_BYTES) -> str:
     """board.h: what differs between the boards that share a platform folder."""
+    kind = target.oscillator.kind
+    (tx_port, tx_pin), (rx_port, rx_pin) = pin_place(target.serial.tx), pin_place(target.serial.rx)
     return f"""\
 /* {target.name}: what its platform folder cannot know. */
 #ifndef TREC_BOARD_H
 #define TREC_BOARD_H
 
 #define TREC_CLOCK_HZ {target.clock_hz}u
+#define TREC_OSCILLATOR_HZ {target.oscillator.hz}u
+#define TREC_OSCILLATOR_IS_CLOCK {int(kind == "clock")}
+#define TREC_OSCILLATOR_IS_INTERNAL {int(kind == "internal")}
 #define TREC_FLASH_WAIT_STATES {target.flash.wait_states}u
 #define TREC_USART_BASE 0x{target.serial.base:08x}u /* {target.serial.usart} */
 #define TREC_USART_CLOCK_HZ {target.serial.clock_hz}u
 #define TREC_BAUD {target.serial.baud}u
+#define TREC_TX_PORT {tx_port}u /* {target.serial.tx} */
+#define TREC_TX_PIN {tx_pin}u
+#define TREC_RX_PORT {rx_port}u /* {target.serial.rx} */
+#define TREC_RX_PIN {rx_pin}u
+#define TREC_PIN_FUNCTION {target.serial.pin_function}u
 #define TREC_STACK_BYTES {stack_bytes}u
 
 #endif
@@ -150,7 +168,7 @@ Nothing here allocates memory or needs a C library.
 | `network/` | generated: the graph as calls (`trec_network.c`), known answers (`trec_kat.c`) |
 | `kernels/` | the operators that this network uses |
 | `runtime/` | start-up code, serial protocol, arithmetic that depends on the core |
-| `board/` | `board.h` (clock, USART, stack) and `link.ld` (memory) |
+| `board/` | `board.h` (clock, USART, pins, stack) and `link.ld` (memory) |
 | `build/` | `firmware.elf`, `firmware.bin` |
 
     make          # build/firmware.elf, with arm-none-eabi-gcc or zig

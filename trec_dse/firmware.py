@@ -11,13 +11,13 @@ from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
+from elftools.elf.sections import ARMAttributesSection, SymbolTableSection
 
 from trec_dse import export_files
 from trec_dse.device import Firmware
 from trec_dse.errors import DoesNotFitError, InputError, ToolchainError
 from trec_dse.resources import package_folder
-from trec_dse.target import Region, Target
+from trec_dse.target import Core, Region, Target
 from trec_dse.toolchain import (
     Compiler,
     compile_objects,
@@ -30,6 +30,8 @@ from trec_dse.toolchain import (
 
 _MANIFEST = "manifest.json"
 _ARENA, _STACK = "trec_arena", "trec_stack"
+# ARMv6-M, ARMv6S-M, ARMv7 (of which only the M profile can be linked here), ARMv7E-M
+_CORE_OF_ARCHITECTURE: Mapping[int, Core] = {11: "cortex-m0plus", 12: "cortex-m0plus", 10: "cortex-m3", 13: "cortex-m4"}
 # GNU ld: region `SRAM' overflowed by 12 bytes; lld: will not fit in region 'SRAM': overflowed by 12 bytes
 _OVERFLOW = re.compile(r"region [`']([^`']+)'(?:: | )overflowed by (\d+) bytes?")
 
@@ -85,6 +87,26 @@ def build_firmware(folder: Path, target: Target, compiler: Compiler | None = Non
         (Path(scratch) / "firmware.bin").replace(build / "firmware.bin")
         fresh.replace(build / "firmware.elf")
     return _measure(folder, build / "firmware.elf", build_id, len(image), target)
+
+
+def core_needed(path: Path) -> Core:
+    """The simplest core that runs the ELF, by what its compiler noted (ARM IHI 0045, Tag_CPU_arch).
+
+    Raises `ToolchainError` if it notes no M-profile architecture.
+    """
+    with _Elf(path) as elf:
+        section = elf.file.get_section_by_name(".ARM.attributes")
+        if not isinstance(section, ARMAttributesSection):
+            raise ToolchainError(f"{path}: has no .ARM.attributes, so nothing says which core it is for")
+        tags = [
+            attribute.value
+            for part in section.iter_subsections()
+            for unit in part.iter_subsubsections()
+            for attribute in unit.iter_attributes("TAG_CPU_ARCH")
+        ]
+    if not tags or tags[0] not in _CORE_OF_ARCHITECTURE:
+        raise ToolchainError(f"{path}: is for architecture {tags}; ARMv6-M, ARMv7-M or ARMv7E-M would be right")
+    return _CORE_OF_ARCHITECTURE[tags[0]]
 
 
 def code_sizes(firmware: Firmware) -> Mapping[str, int]:

@@ -1,6 +1,7 @@
 """Boards as strict data: one TOML file each, an unknown key is an error."""
 
 import itertools
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,22 +30,42 @@ class Serial:
 
     Attributes:
         usart: the peripheral's name; base: its address; clock_hz: the clock that its baud divider sees.
+        tx, rx: the pins that lead to the debug probe, as the chip's maker writes them: "PB10", "P1.03".
+        pin_function: the alternate function that connects them with the peripheral; 0 where pins are routed freely.
         vid_pid: USB ids of the probe's virtual port, as "0483:374b".
     """
 
     usart: str
     base: int
     clock_hz: int
+    tx: str
+    rx: str
+    pin_function: int = 0
     baud: int = 921_600
     vid_pid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
+class Oscillator:
+    """What the core clock is made from: a crystal or a clock signal on the board, or the chip's own oscillator."""
+
+    kind: Literal["crystal", "clock", "internal"]
+    hz: int
+
+
+@dataclass(frozen=True)
 class FlashTiming:
-    """Flash wait states at `clock_hz`, and the accelerator in front of it."""
+    """Flash wait states at `clock_hz`, and what hides them.
+
+    Attributes:
+        accelerator: "none"; "prefetch": the next line is read ahead; "art": ST's line memories; "cache": the core's.
+        code_bytes, data_bytes: what the accelerator or the caches hold; 0 without them.
+    """
 
     wait_states: int
-    accelerator: Literal["none", "art", "cache"]
+    accelerator: Literal["none", "prefetch", "art", "cache"]
+    code_bytes: int = 0
+    data_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,7 @@ class Target:
     flash_region: str
     ram_region: str
     regions: tuple[Region, ...]
+    oscillator: Oscillator
     serial: Serial
     flash: FlashTiming
     timing: Mapping[str, float] = field(default_factory=dict)
@@ -89,6 +111,17 @@ class Target:
         return self.region(self.ram_region).size
 
 
+def pin_place(name: str) -> tuple[int, int]:
+    """Port and number of a pin: "PB10" and "P1.10" are (1, 10). Raises `TargetError` for anything else."""
+    letter = re.fullmatch(r"P([A-K])(\d{1,2})", name)
+    number = re.fullmatch(r"P([01])\.(\d{2})", name)
+    if letter and int(letter[2]) < 16:
+        return ord(letter[1]) - ord("A"), int(letter[2])
+    if number and int(number[2]) < 32:
+        return int(number[1]), int(number[2])
+    raise TargetError(f"{name!r} is no pin; PB10 or P1.03 would be")
+
+
 def load_target(path: Path) -> Target:
     """The board described by a TOML file; its name is the file's."""
     try:
@@ -103,10 +136,15 @@ def load_target(path: Path) -> Target:
 
 
 def _check(target: Target, path: Path) -> None:
-    """Linked regions exist and are of the right kind; no two regions overlap; all lie below 4 GiB."""
+    """Linked regions exist and are of the right kind; pins are pins; regions overlap nowhere and lie below 4 GiB."""
     for name, kind in ((target.flash_region, "flash"), (target.ram_region, "ram")):
         if target.region(name).kind != kind:
             raise TargetError(f"{path}: region {name!r} is linked as {kind} but is of kind {target.region(name).kind}")
+    for pin in (target.serial.tx, target.serial.rx):
+        try:
+            pin_place(pin)
+        except TargetError as problem:
+            raise TargetError(f"{path}: serial: {problem}") from problem
     ordered = sorted(target.regions, key=lambda region: region.origin)
     for region in ordered:
         if region.size <= 0 or region.origin < 0 or region.origin + region.size > 2**32:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from trec_dse import __version__, plugins
+from trec_dse.flash import DRIVE, TOOLS
 
 _OVERVIEW = """\
 Search networks that fit a microcontroller: accuracy, SRAM, Flash and latency together.
@@ -179,12 +180,14 @@ def _validate(verbs: _Verbs) -> None:
         verbs,
         "validate",
         "run test images on a board, or its twin, and compare every byte of the answers",
-        "trec-dse validate firmware --port auto --images 1000",
+        "trec-dse validate firmware --port auto --flash auto --images 1000",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="an export folder")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--port", metavar="PORT", help="auto, /dev/ttyACM0 or socket://host:port: a flashed board")
     where.add_argument("--twin", action="store_true", help="the board's emulated twin (the default)")
+    tools = ("auto", *TOOLS, DRIVE)
+    parser.add_argument("--flash", choices=tools, help="write the firmware to the board first; needs --port")
     parser.add_argument("--images", type=_positive, default=100, metavar="N", help="test images (default 100)")
     _data(parser)
 
@@ -225,7 +228,14 @@ def _targets(verbs: _Verbs) -> None:
 
 
 def _doctor(verbs: _Verbs) -> None:
-    _verb(verbs, "doctor", "what is missing on this machine, and how to get it", "trec-dse doctor")
+    parser = _verb(
+        verbs,
+        "doctor",
+        "what is missing on this machine, or wrong with a board, and how to mend it",
+        "trec-dse doctor firmware --port auto",
+    )
+    parser.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="an export folder, to check as well")
+    parser.add_argument("--port", metavar="PORT", help="the board that runs it: auto, /dev/ttyACM0, socket://host:port")
 
 
 def _positive(text: str) -> int:

@@ -6,9 +6,11 @@ import sys
 from trec_dse import codec
 from trec_dse.cli.output import print_json
 from trec_dse.durable import write_text
+from trec_dse.errors import InputError
 from trec_dse.executors import serial, twin
 from trec_dse.executors.serial import SerialExecutor
 from trec_dse.firmware import build_firmware
+from trec_dse.flash import flash
 from trec_dse.measure import measurement, read_manifest, run_on_device
 
 MEASUREMENT = "measurement.json"
@@ -16,6 +18,8 @@ MEASUREMENT = "measurement.json"
 
 def run(args: argparse.Namespace) -> int:
     """Run the images, write FOLDER/measurement.json; exit code 1 on any mismatch."""
+    if args.flash is not None and args.port is None:
+        raise InputError("--flash writes to a board: name its port too, or leave it to --port auto")
     manifest = read_manifest(args.folder)
     target = manifest.target
     firmware = build_firmware(args.folder, target)
@@ -23,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
         executor: SerialExecutor = twin.open(firmware.elf, target, build_id=manifest.build_id)
     else:
         port = serial.find_port(args.port, target)
+        if args.flash is not None:
+            flash(firmware.elf, target, None if args.flash == "auto" else args.flash)
         executor = serial.open(port, baud=target.serial.baud, build_id=manifest.build_id)
 
     def on_image(n: int) -> None:

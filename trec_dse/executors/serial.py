@@ -108,17 +108,30 @@ class SerialExecutor:
 
     def _ask(self, command: Command, payload: bytes, timeout_s: float) -> bytes:
         """The payload of the answer to a request, repeated with a new sequence number while none comes."""
-        problem: DeviceError = NoAnswerError("unreachable")
+        problem: DeviceError | None = None
         for _ in range(self.n_tries):
             self._sequence = (self._sequence + 1) % UNKNOWN_SEQUENCE
             request = Frame(command, self._sequence, payload)
             try:
                 self._write(encode_frame(request))
-                return self._answer(request, timeout_s)
+                answer = self._answer(request, timeout_s)
+                if problem is not None and command is Command.INFER:
+                    self._recognize()
+                return answer
             except (_Damaged, NoAnswerError) as failure:
                 problem = failure
                 self._drain()
+        assert problem is not None
         raise self._final(command, problem, timeout_s) from problem
+
+    def _recognize(self) -> None:
+        """After a fault: who answers now must be who answered before, not a board reset into another firmware."""
+        now = parse_hello(self._ask(Command.HELLO, b"", min(self.hello_timeout_s, self._timeout_s)))
+        if now != self.hello:
+            raise WrongFirmwareError(
+                f"{self.name} came back with firmware {now.build_id}, before it ran {self.hello.build_id};"
+                " flash the export folder again"
+            )
 
     def _final(self, command: Command, problem: DeviceError, timeout_s: float) -> DeviceError:
         asked = f"{self.name}: {command.name.lower()} request, sent {self.n_tries} times"

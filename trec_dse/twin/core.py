@@ -1,18 +1,23 @@
-"""The registers inside a Cortex-M4 or M7 that firmware touches: cycle counter, SysTick, system control.
+"""The registers inside a Cortex-M that firmware touches: cycle counter, SysTick, system control.
 
-Addresses and bits: ARMv7-M Architecture Reference Manual, chapters B3.2, B3.3 and C1.8.
+Addresses and bits: ARMv7-M Architecture Reference Manual, chapters B3.2, B3.3 and C1.8. ARMv6-M has no cycle counter.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from trec_dse.target import Target
-from trec_dse.twin.peripherals import Registers
+from trec_dse.twin.registers import Registers
 
 _MASK = 0xFFFF_FFFF
-_CPUID = {"cortex-m4": 0x410F_C241, "cortex-m7": 0x411F_C271}
-# 4 KiB data cache: 32 sets, 4 ways, 32-byte lines (ARMv7-M, B4.8.3 CCSIDR).
-_CCSIDR_DATA = 31 << 13 | 3 << 3 | 1
+_CPUID = {
+    "cortex-m0plus": 0x410C_C601,
+    "cortex-m3": 0x412F_C230,
+    "cortex-m4": 0x410F_C241,
+    "cortex-m7": 0x411F_C271,
+}
+# A data cache has 4 ways of 32-byte lines (ARMv7-M, B4.8.3 CCSIDR).
+_WAYS, _LINE_BYTES = 4, 32
 _UNLOCK_KEY = 0xC5AC_CE55
 
 
@@ -89,11 +94,12 @@ class SystemControl(Registers):
     _VECTKEY, _SYSRESETREQ, _TRCENA = 0x05FA, 1 << 2, 1 << 24
 
     def __init__(self, target: Target, clock: Clock, on_reset: Callable[[], None]) -> None:
+        n_sets = target.flash.data_bytes // (_WAYS * _LINE_BYTES) if target.core == "cortex-m7" else 1
         at_reset = {
-            self.CPUID: _CPUID.get(target.core, 0),
+            self.CPUID: _CPUID[target.core],
             self.CLIDR: 0x0900_0003,
             self.CTR: 0x8303_C003,
-            self.CCSIDR: _CCSIDR_DATA,
+            self.CCSIDR: n_sets - 1 << 13 | _WAYS - 1 << 3 | 1,
         }
         super().__init__("SCS", 0xE000_E000, size=0x1000, at_reset=at_reset)
         self._cycles = clock.cycles
@@ -129,4 +135,4 @@ class SystemControl(Registers):
 def make_core(target: Target, clock: Clock, on_reset: Callable[[], None]) -> tuple[Registers, ...]:
     """The core's own registers."""
     control = SystemControl(target, clock, on_reset)
-    return (control, Dwt(target, clock, control.is_traced))
+    return (control,) if target.core == "cortex-m0plus" else (control, Dwt(target, clock, control.is_traced))

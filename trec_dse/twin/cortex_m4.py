@@ -25,6 +25,11 @@ _FIXED = {
 
 def block_cycles(instructions: Sequence[Instruction]) -> int:
     """Cycles of one pass when the code comes without wait states and every exit is straight."""
+    return in_order_cycles(instructions)
+
+
+def in_order_cycles(instructions: Sequence[Instruction]) -> int:
+    """The same, for any core with this pipeline."""
     cycles = 0
     previous: Instruction | None = None
     for instruction in instructions:

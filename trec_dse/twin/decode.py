@@ -1,11 +1,14 @@
 """Thumb machine code as the few facts that decide how long it takes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 from functools import cache
 
 import capstone
 from capstone import arm
+
+from trec_dse.target import Core
 
 CONDITION_ALWAYS = arm.ARM_CC_AL
 
@@ -99,6 +102,32 @@ def _decoder() -> capstone.Cs:
 def decode(code: bytes, address: int) -> tuple[Instruction, ...]:
     """The instructions in `code`, which lies at `address`; stops at bytes that are none."""
     return tuple(_instruction(item) for item in _decoder().disasm(code, address))
+
+
+# ARMv6-M lacks these of the 16-bit instructions, and has these of 32 bits (ARM DDI 0419, A5). ARMv7-M has all but
+# the DSP extension, of which the decoder's kinds also hold a few that every ARMv7-M has.
+_V7M_NARROW = {"cbz", "cbnz", "it"}
+_V6M_WIDE = {"bl", "msr", "mrs", "dsb", "dmb", "isb", "udf"}
+_V7M_MAC = {"mul", "mla", "mls", "umull", "smull", "umlal", "smlal"}
+_V7M_SATURATE = {"ssat", "usat"}
+
+
+def missing_on(core: Core, instructions: Sequence[Instruction]) -> str:
+    """The first instruction that `core` lacks, "" if it has all: the emulator runs some of them none the less."""
+    for instruction in instructions:
+        name, kind = instruction.name, instruction.kind
+        if core == "cortex-m0plus":
+            is_missing = name in _V7M_NARROW if instruction.size == 2 else name not in _V6M_WIDE
+        elif core == "cortex-m3":
+            is_extension = (kind is Kind.MAC and name not in _V7M_MAC) or (
+                kind is Kind.DSP and name not in _V7M_SATURATE
+            )
+            is_missing = is_extension or name.startswith("v")
+        else:
+            is_missing = False
+        if is_missing:
+            return name
+    return ""
 
 
 def _instruction(item: capstone.CsInsn) -> Instruction:

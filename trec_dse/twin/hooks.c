@@ -26,7 +26,8 @@ typedef struct {
     uint32_t n_ways;
     uint32_t line_shift;
     uint32_t miss;
-    uint32_t latest; /* tag of the latest access */
+    uint32_t reads_ahead; /* the line behind the latest one is on its way, and costs nothing */
+    uint32_t latest;      /* tag of the latest access */
 } cache;
 
 typedef struct {
@@ -46,6 +47,7 @@ typedef struct {
     uint32_t misaligned;
     uint32_t mispredicted;
     uint32_t unaligned;
+    uint32_t never_unaligned; /* the core faults on every access across its natural boundary */
     uint32_t n_accesses; /* since the block began */
     uint32_t n_data_ranges;
     uint32_t data_first[MAX_DATA_RANGES];
@@ -62,13 +64,14 @@ static uint32_t look_up(cache *c, uint32_t address)
     if (tag == c->latest) {
         return 0;
     }
+    const int is_next = c->reads_ahead && tag == c->latest + 1U;
     c->latest = tag;
     uint32_t *const set = c->tags + (size_t)(line & (c->n_sets - 1U)) * c->n_ways;
     uint32_t way = 0;
     while (way < c->n_ways - 1U && set[way] != tag) {
         way++;
     }
-    const uint32_t lost = set[way] == tag ? 0 : c->miss;
+    const uint32_t lost = set[way] == tag || is_next ? 0 : c->miss;
     for (; way > 0; way--) {
         set[way] = set[way - 1];
     }
@@ -141,7 +144,7 @@ void twin_on_access(void *engine, int kind, uint64_t address64, int size, int64_
     const uint32_t address = (uint32_t)address64;
     const uint32_t index = s->n_accesses++;
     if (address & (size < 4 ? (uint32_t)size - 1U : 3U)) {
-        if (s->previous && index < 64 && (s->previous->aligned >> index & 1U)) {
+        if (s->never_unaligned || (s->previous && index < 64 && (s->previous->aligned >> index & 1U))) {
             s->refuse(address);
         }
         s->cycles += s->unaligned;

@@ -73,6 +73,7 @@ class _CCache(ctypes.Structure):
         ("n_ways", ctypes.c_uint32),
         ("line_shift", ctypes.c_uint32),
         ("miss", ctypes.c_uint32),
+        ("reads_ahead", ctypes.c_uint32),
         ("latest", ctypes.c_uint32),
     )
 
@@ -99,6 +100,7 @@ class _CState(ctypes.Structure):
         ("misaligned", ctypes.c_uint32),
         ("mispredicted", ctypes.c_uint32),
         ("unaligned", ctypes.c_uint32),
+        ("never_unaligned", ctypes.c_uint32),
         ("n_accesses", ctypes.c_uint32),
         ("n_data_ranges", ctypes.c_uint32),
         ("data_first", ctypes.c_uint32 * MAX_DATA_RANGES),
@@ -130,6 +132,7 @@ class NativeCounter:
             misaligned=timing.misaligned,
             mispredicted=timing.mispredicted,
             unaligned=timing.unaligned,
+            never_unaligned=timing.never_unaligned,
             n_data_ranges=len(timing.data_ranges),
             data_first=tuple(pair[0] for pair in timing.data_ranges),
             data_behind=tuple(pair[1] for pair in timing.data_ranges),
@@ -197,7 +200,8 @@ class NativeCounter:
         tags = (ctypes.c_uint32 * (cache.n_sets * cache.n_ways))()
         self._tags.append(tags)
         pointer = ctypes.cast(tags, ctypes.POINTER(ctypes.c_uint32))
-        return _CCache(pointer, cache.n_sets, cache.n_ways, cache.line_bytes.bit_length() - 1, cache.miss, 0)
+        shift = cache.line_bytes.bit_length() - 1
+        return _CCache(pointer, cache.n_sets, cache.n_ways, shift, cache.miss, cache.reads_ahead, 0)
 
 
 class PythonCounter:
@@ -276,7 +280,7 @@ class PythonCounter:
     def _on_access(self, engine: Engine, kind: int, address: int, size: int, value: int, _: object) -> None:
         index, self._n_accesses = self._n_accesses, self._n_accesses + 1
         if address & (min(size, 4) - 1):
-            if self._previous is not None and self._previous.aligned >> index & 1:
+            if self._timing.never_unaligned or (self._previous is not None and self._previous.aligned >> index & 1):
                 self._refuse(address)
             self.cycles += self._timing.unaligned
         if any(first <= address < behind for first, behind in self._timing.data_ranges):
@@ -291,11 +295,14 @@ class _Tags:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._sets: list[list[int]] = [[] for _ in range(cache.n_sets)]
+        self._latest = -2
 
     def look_up(self, address: int) -> int:
         line = address // self._cache.line_bytes
         lines = self._sets[line % self._cache.n_sets]
-        lost = 0 if line in lines else self._cache.miss
+        is_next = self._cache.reads_ahead and line == self._latest + 1
+        lost = 0 if line in lines or is_next else self._cache.miss
+        self._latest = line
         if line in lines:
             lines.remove(line)
         lines.insert(0, line)

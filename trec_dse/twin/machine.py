@@ -4,16 +4,23 @@ from trec_dse.errors import DeviceError
 from trec_dse.target import Target
 from trec_dse.twin.checks import check_serial_port
 from trec_dse.twin.core import Clock, make_core
+from trec_dse.twin.decode import decode, missing_on
 from trec_dse.twin.engine import Engine, UcError, unicorn
 from trec_dse.twin.hooks import Counter, CounterMaker, make_counter
 from trec_dse.twin.image import THUMB_BIT, Image
 from trec_dse.twin.lines import Line
-from trec_dse.twin.peripherals import Registers, make_peripherals
+from trec_dse.twin.registers import Registers, Wires
+from trec_dse.twin.stm32 import make_peripherals
 from trec_dse.twin.timing import Block, block_at, core_timing
 
 _PAGE = 4096
 _FOREVER = 0xFFFF_FFFE
-_CPU = {"cortex-m4": unicorn.arm_const.UC_CPU_ARM_CORTEX_M4, "cortex-m7": unicorn.arm_const.UC_CPU_ARM_CORTEX_M7}
+_CPU = {
+    "cortex-m0plus": unicorn.arm_const.UC_CPU_ARM_CORTEX_M0,
+    "cortex-m3": unicorn.arm_const.UC_CPU_ARM_CORTEX_M3,
+    "cortex-m4": unicorn.arm_const.UC_CPU_ARM_CORTEX_M4,
+    "cortex-m7": unicorn.arm_const.UC_CPU_ARM_CORTEX_M7,
+}
 _EXCEPTIONS = {1: "undefined instruction", 2: "SVC", 3: "prefetch abort", 4: "data abort", 7: "breakpoint"}
 _ACCESS = {
     unicorn.UC_MEM_READ_UNMAPPED: "read of",
@@ -44,8 +51,9 @@ class Machine:
         self._fault: DeviceError | None = None
         self._is_reset_asked = False
         self._map_memory()
+        wires = Wires(line, self._check_serial_port, self._engine.emu_stop, self.clock.cycles)
         self._devices = (
-            *make_peripherals(target, line, self._check_serial_port, self._engine.emu_stop),
+            *make_peripherals(target, wires),
             *make_core(target, self.clock, self._ask_reset),
         )
         self._by_name = {device.name: device for device in self._devices}
@@ -114,7 +122,17 @@ class Machine:
         return DeviceError(f"the firmware stopped near 0x{place:08x}, in {self._image.name_at(place)}: {what}")
 
     def _learn(self, address: int, size: int) -> Block:
-        return block_at(self.memory(address, size), address, self._timing)
+        code = self.memory(address, size)
+        foreign = missing_on(self._target.core, decode(code, address))
+        if foreign:
+            where = self._image.name_at(address)
+            self._stop(
+                DeviceError(
+                    f"the firmware stopped near 0x{address:08x}, in {where}: {foreign} is no instruction of a"
+                    f" {self._target.core}; build it for {self._target.name}"
+                )
+            )
+        return block_at(code, address, self._timing)
 
     def _refuse_unaligned(self, address: int) -> None:
         what = f"access to 0x{address:08x} by an instruction that must be aligned, where the core raises a usage fault"

@@ -1,24 +1,25 @@
 """What a core and the memories behind it cost, as data for the hooks that run while the firmware does."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from trec_dse.errors import TargetError
 from trec_dse.target import Target
-from trec_dse.twin import cortex_m4, cortex_m7
+from trec_dse.twin import cortex_m0plus, cortex_m3, cortex_m4, cortex_m7
 from trec_dse.twin.decode import Exit, Instruction, decode
-
-NO_CACHE_LINE = 0
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A set-associative cache with least-recently-used replacement; `miss` in cycles. No sets: no cache."""
+    """A set-associative cache with least-recently-used replacement; `miss` in cycles.
 
-    n_sets: int = 0
-    n_ways: int = 0
-    line_bytes: int = 16
-    miss: int = 0
+    `reads_ahead`: the line behind the latest one is fetched meanwhile and costs nothing.
+    """
+
+    n_sets: int
+    n_ways: int
+    line_bytes: int
+    miss: int
+    reads_ahead: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class CoreTiming:
         permille: modelled cycles per thousand that the rules give; corrects what they leave out.
         taken: a branch taken; indirect: more if its target was in a register; misaligned: more if the target is
             a 32-bit instruction across two words. mispredicted: 0 on a core without predictor, which pays `taken`.
-        unaligned: a data access across its natural boundary.
+        unaligned: a data access across its natural boundary; never_unaligned: the core faults there instead.
         code, data: what is in front of slow memory; data_ranges: (first, behind) addresses of slow memory.
     """
 
@@ -43,6 +44,7 @@ class CoreTiming:
     data: Cache
     data_ranges: tuple[tuple[int, int], ...]
     block_cycles: Callable[[Sequence[Instruction]], int]
+    never_unaligned: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,23 +67,37 @@ class Block:
 _M4_PERMILLE = 1078
 # Cortex-M7: effective cost of a 32-byte line from Flash or SRAM1, set on seven published run times.
 _M7_LINE = 4
-_M7_DTCM_BYTES: Mapping[str, int] = {"stm32f7": 64 * 1024}
+_DTCM_ORIGIN = 0x2000_0000
+_DTCM_BYTES: Mapping[str, int] = {"stm32f7": 64 * 1024, "stm32h7": 128 * 1024}
+_LINE_BYTES: Mapping[str, int] = {"none": 8, "prefetch": 8, "art": 16}
 
 
 def core_timing(target: Target) -> CoreTiming:
-    """The timing of a target's core and Flash. Raises `TargetError` for a core that was never compared with one."""
-    if target.core == "cortex-m4":
-        return _cortex_m4(target)
+    """The timing of a target's core and Flash."""
     if target.core == "cortex-m7":
         return _cortex_m7(target)
-    raise TargetError(f"{target.name}: the twin has no timing for {target.core}; it knows cortex-m4 and cortex-m7")
+    timing = _in_order(target)
+    if target.core == "cortex-m4":
+        return timing
+    if target.core == "cortex-m3":
+        return replace(timing, block_cycles=cortex_m3.block_cycles)
+    # A branch refills two stages, and there are no wide targets to fetch twice; faults are told by the core itself.
+    return replace(
+        timing,
+        permille=1000,
+        indirect=0,
+        misaligned=0,
+        never_unaligned=True,
+        block_cycles=cortex_m0plus.block_cycles,
+    )
 
 
-def _cortex_m4(target: Target) -> CoreTiming:
-    """Flash behind the ART accelerator: 64 instruction and 8 data lines of 16 bytes (RM0386, section 3.4.2)."""
+def _in_order(target: Target) -> CoreTiming:
+    """A Cortex-M4 and the memory in front of it: lines that the accelerator holds, or the one just read."""
     flash = target.region(target.flash_region)
-    wait = target.flash.wait_states
-    has_art = target.flash.accelerator == "art"
+    wait, kind = target.flash.wait_states, target.flash.accelerator
+    line = _LINE_BYTES[kind]
+    n_code, n_data = (max(1, size // line) for size in (target.flash.code_bytes, target.flash.data_bytes))
     return CoreTiming(
         permille=_M4_PERMILLE,
         taken=1,
@@ -89,18 +105,18 @@ def _cortex_m4(target: Target) -> CoreTiming:
         misaligned=1,
         mispredicted=0,
         unaligned=1,
-        code=Cache(1, 64 if has_art else 1, 16, wait),
-        data=Cache(1, 8 if has_art else 1, 16, wait),
+        code=Cache(1, n_code, line, wait, reads_ahead=kind == "prefetch"),
+        data=Cache(1, n_data, line, wait),
         data_ranges=((flash.origin, flash.origin + flash.size),),
         block_cycles=cortex_m4.block_cycles,
     )
 
 
 def _cortex_m7(target: Target) -> CoreTiming:
-    """4 KiB caches of 32-byte lines (AN4667) in front of all but the tightly coupled RAM."""
+    """Caches of 32-byte lines, 2 and 4 ways (AN4667), in front of all but the tightly coupled RAM."""
     flash, ram = target.region(target.flash_region), target.region(target.ram_region)
-    dtcm = _M7_DTCM_BYTES.get(target.platform, 0)
-    slow_ram = (min(ram.origin + dtcm, ram.origin + ram.size), ram.origin + ram.size)
+    coupled_end = _DTCM_ORIGIN + _DTCM_BYTES.get(target.platform, 0)
+    slow_ram = (min(max(ram.origin, coupled_end), ram.origin + ram.size), ram.origin + ram.size)
     return CoreTiming(
         permille=1000,
         taken=0,
@@ -108,8 +124,8 @@ def _cortex_m7(target: Target) -> CoreTiming:
         misaligned=0,
         mispredicted=6,
         unaligned=3,
-        code=Cache(64, 2, 32, _M7_LINE),
-        data=Cache(32, 4, 32, _M7_LINE),
+        code=Cache(target.flash.code_bytes // 64, 2, 32, _M7_LINE),
+        data=Cache(target.flash.data_bytes // 128, 4, 32, _M7_LINE),
         data_ranges=((flash.origin, flash.origin + flash.size), slow_ram),
         block_cycles=cortex_m7.block_cycles,
     )

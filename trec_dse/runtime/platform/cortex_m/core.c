@@ -28,24 +28,20 @@ static void barrier(void)
     __asm__ volatile("dsb\n\tisb" ::: "memory");
 }
 
+#if __ARM_ARCH > 6 /* ARMv6-M has no such unit: there the platform counts with a timer of the chip */
 void trec_core_start_cycle_counter(void)
 {
-#if __ARM_ARCH > 6
     DEMCR |= DEMCR_TRCENA;
     DWT_LAR = DWT_LAR_KEY; /* the M7 ignores writes to DWT until it is unlocked */
     DWT_CYCCNT = 0;
     DWT_CTRL |= DWT_CTRL_CYCCNTENA;
-#endif
 }
 
 uint32_t trec_port_cycles(void)
 {
-#if __ARM_ARCH > 6
     return DWT_CYCCNT;
-#else
-    return 0;
-#endif
 }
+#endif
 
 void trec_core_enable_caches(void)
 {

@@ -6,7 +6,7 @@
 
 #define TREC_REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
 
-/* Lets DWT count cycles; a core without that unit keeps answering 0. */
+/* Starts what trec_port_cycles() reads. */
 void trec_core_start_cycle_counter(void);
 
 /* Instruction and data cache, for cores that have them. */

@@ -1,4 +1,4 @@
-/* STM32F7: caches of the core instead of a Flash accelerator, and the newer USART (RM0385, "USART registers"). */
+/* The newer of the two USARTs, and the LPUART, which differs in its divider only (RM0432, "USART" and "LPUART"). */
 #include "trec_port.h"
 
 #include "trec_stm32.h"
@@ -18,22 +18,16 @@
 #define USART_RDR TREC_REGISTER(TREC_USART_BASE + 0x24u)
 #define USART_TDR TREC_REGISTER(TREC_USART_BASE + 0x28u)
 
-/* The pins that lead to the debug probe, on the Nucleo-144. */
-#if TREC_USART_BASE == USART3_BASE
-enum { PORT = PORT_D, TX = 8, RX = 9 };
+#if defined(TREC_USART_IS_LOW_POWER)
+#define DIVIDER ((uint32_t)((256ull * TREC_USART_CLOCK_HZ + TREC_BAUD / 2u) / TREC_BAUD))
+_Static_assert(DIVIDER >= 0x300u && DIVIDER <= 0xFFFFFu, "the LPUART cannot divide its clock to TREC_BAUD");
 #else
-#error "TREC_USART_BASE: add the pins of this USART here"
+#define DIVIDER TREC_USART_DIVIDER
 #endif
 
-void trec_port_init(void)
+void trec_stm32_start_usart(void)
 {
-    trec_core_enable_caches();
-    trec_stm32_start_clock(TREC_HSE_CLOCK, FLASH_ACR_PREFETCH);
-    trec_core_start_cycle_counter();
-    trec_stm32_use_usart_pin(PORT, TX);
-    trec_stm32_use_usart_pin(PORT, RX);
-    trec_stm32_enable_usart();
-    USART_BRR = USART_DIVIDER;
+    USART_BRR = DIVIDER;
     USART_CR1 = USART_CR1_UE | USART_CR1_TE | USART_CR1_RE;
 }
 
@@ -61,9 +55,4 @@ void trec_port_flush(void)
 {
     while (!(USART_ISR & USART_ISR_TC)) {
     }
-}
-
-uint32_t trec_port_clock_hz(void)
-{
-    return TREC_CLOCK_HZ;
 }

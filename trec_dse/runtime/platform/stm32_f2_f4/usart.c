@@ -1,10 +1,7 @@
-/* STM32F4: accelerated Flash (RM0386, chapter FLASH) and the older of the two USARTs (RM0386, "USART registers"). */
+/* The older of the two USARTs: one data register for both directions (RM0033 and RM0386, "USART registers"). */
 #include "trec_port.h"
 
 #include "trec_stm32.h"
-
-#define FLASH_ACR_ICEN (1u << 9)
-#define FLASH_ACR_DCEN (1u << 10)
 
 #define USART_SR TREC_REGISTER(TREC_USART_BASE + 0x00u)
 #define USART_SR_ORE (1u << 3)
@@ -18,21 +15,9 @@
 #define USART_CR1_TE (1u << 3)
 #define USART_CR1_UE (1u << 13)
 
-/* The pins that lead to the debug probe: USART2 on the Nucleo-64, USART3 on the Discovery. */
-#if TREC_USART_BASE == USART2_BASE
-enum { PORT = PORT_A, TX = 2, RX = 3 };
-#else
-enum { PORT = PORT_B, TX = 10, RX = 11 };
-#endif
-
-void trec_port_init(void)
+void trec_stm32_start_usart(void)
 {
-    trec_stm32_start_clock(TREC_HSE_CRYSTAL, FLASH_ACR_PREFETCH | FLASH_ACR_ICEN | FLASH_ACR_DCEN);
-    trec_core_start_cycle_counter();
-    trec_stm32_use_usart_pin(PORT, TX);
-    trec_stm32_use_usart_pin(PORT, RX);
-    trec_stm32_enable_usart();
-    USART_BRR = USART_DIVIDER;
+    USART_BRR = TREC_USART_DIVIDER;
     USART_CR1 = USART_CR1_UE | USART_CR1_TE | USART_CR1_RE;
 }
 
@@ -60,9 +45,4 @@ void trec_port_flush(void)
 {
     while (!(USART_SR & USART_SR_TC)) {
     }
-}
-
-uint32_t trec_port_clock_hz(void)
-{
-    return TREC_CLOCK_HZ;
 }
