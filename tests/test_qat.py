@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 from trec_dse import plugins
+from trec_dse.candidate import HashScope, TrecConfig
 from trec_dse.graph import INPUT, Graph, Node, Quantization, Window, quantize_array
 from trec_dse.ops._fake_quantization import round_half_up, to_levels
 from trec_dse.ops.add import Add
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.dense import Dense
 from trec_dse.ops.max_pool2d import MaxPool2d
+from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import FULL_RANGE, calibrate, quantize_with
 from trec_dse.train import _parameter_groups
@@ -53,6 +55,47 @@ def test_training_sees_the_integers_of_the_kernels(kind: str) -> None:
         )
         compared += outputs
     assert compared > 500
+
+
+def clustered(config: TrecConfig) -> tuple[Graph, torch.Tensor]:
+    """One TREC convolution of 3x3 on 8x8x2."""
+    random = np.random.default_rng(4)
+    n = 1 if config.scope == "shared" else 18 // config.vector_length
+    weights = {"weights": random.normal(size=(5, 3, 3, 2)), "bias": random.normal(size=5)}
+    if config.scope != "kernel_reuse":
+        weights |= {"hash": random.normal(size=(n, config.vector_length, config.hash_bits))}
+        weights |= {"thresholds": random.normal(size=(n, config.hash_bits))}
+    nodes = (Node("conv", TrecConv2d(5, Window((3, 3)), config), (INPUT,)),)
+    return Graph((8, 8, 2), nodes, {"conv": weights}), torch.from_numpy(random.normal(size=(6, 8, 8, 2)))
+
+
+@pytest.mark.parametrize("scope", ["per_slice", "shared"])
+def test_hashes_learn_and_change_no_value(scope: HashScope) -> None:
+    graph, images = clustered(TrecConfig(3, 6, scope))
+    network, _ = in_double(graph, images)
+    x = images.permute(0, 3, 1, 2)
+    hard = network(x).detach()
+    network.train()
+    network.follow(0.5)
+    soft = network(x)
+    assert torch.equal(soft, hard)
+    soft.square().sum().backward()
+    gradients = {name.rpartition(".")[2]: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    assert {"weight", "bias", "hash", "thresholds"} <= set(gradients)
+    assert all(bool(gradients[name].any()) for name in ("weight", "hash", "thresholds"))
+
+
+@pytest.mark.parametrize(
+    "config", [TrecConfig(3, 6, "kernel_reuse"), TrecConfig(3, 6, max_clusters=2), TrecConfig(7, 6), TrecConfig(0, 6)]
+)
+def test_hashes_that_cannot_learn_stay_and_the_rest_learns(config: TrecConfig) -> None:
+    graph, images = clustered(config)
+    network, _ = in_double(graph, images)
+    network.train()
+    network(images.permute(0, 3, 1, 2)).square().sum().backward()
+    learned = {name.rpartition(".")[2] for name, p in network.named_parameters() if p.grad is not None}
+    assert {"weight", "bias"} <= learned
+    assert not {"hash", "thresholds"} & learned
 
 
 def residual() -> tuple[Graph, torch.Tensor]:

@@ -250,7 +250,8 @@ def _quantized(graph: Graph, images: Tensor, dataset: Dataset, candidate: Candid
     recipe = candidate.recipe.quantization
     if not recipe.qat_epochs:
         return quantize(graph, images, recipe)
-    network = QatNetwork(graph, calibrate(graph, images, recipe))
+    learn_hashes = candidate.recipe.hash_gradient != "none"
+    network = QatNetwork(graph, calibrate(graph, images, recipe), learn_hashes=learn_hashes)
     _phase("qat", network, dataset, candidate, progress)
     return quantize_with(network.graph, network.ranges, images)
 

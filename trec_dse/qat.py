@@ -1,7 +1,7 @@
 """Quantisation-aware training: the float graph as a torch module that computes what the int8 kernels will.
 
-Weights and biases learn under the kernels' own rounding, and so do the scales of the activations; hashes stay, but what
-they cluster is the int8 input. Zero points stay, so that padding and ReLU remain exact.
+Weights, biases and hashes learn under the kernels' own rounding, and so do the scales of the activations. Zero points
+stay, so that padding and ReLU remain exact.
 """
 
 import math
@@ -12,16 +12,19 @@ from torch import Tensor, nn
 
 from trec_dse.graph import INPUT, Graph, Quantization
 from trec_dse.ops._fake_quantization import Levels, fake_pass, fake_run, to_levels
+from trec_dse.trec.conv import HASH_PACE, SLOPE_FIRST, SLOPE_LAST
 
-_LEARNED = {"weights": "weight", "bias": "bias"}  # the singular makes the optimizer decay it
+_RENAMED = {"weights": "weight"}  # the singular makes the optimizer decay it
+_HASH = ("hash", "thresholds")
 
 
 class QatNetwork(nn.Module):
     """Normalised images (B, C, H, W) to logits, by the int8 network that `graph` and `ranges` would become."""
 
-    def __init__(self, graph: Graph, ranges: Mapping[str, Quantization]) -> None:
+    def __init__(self, graph: Graph, ranges: Mapping[str, Quantization], *, learn_hashes: bool = True) -> None:
         """`ranges`: tensor name -> where its scale starts, and its zero point."""
         super().__init__()
+        self._slope = SLOPE_FIRST
         self._graph = graph
         self._zero_points = {name: q.zero_point for name, q in ranges.items()}
         self._layers = nn.ModuleDict()
@@ -29,7 +32,10 @@ class QatNetwork(nn.Module):
         for node in graph.nodes:
             arrays = {key: torch.from_numpy(array).float() for key, array in graph.weights[node.name].items()}
             layer = nn.ParameterDict(
-                {_LEARNED.get(key, key): nn.Parameter(array, key in _LEARNED) for key, array in arrays.items()}
+                {
+                    _RENAMED.get(key, key): nn.Parameter(array, learn_hashes or key not in _HASH)
+                    for key, array in arrays.items()
+                }
             )
             self._layers[_key(node.name)] = layer
         fixed = {INPUT, *(node.name for node in graph.nodes if node.op.keeps_quantization)}
@@ -37,15 +43,21 @@ class QatNetwork(nn.Module):
             logarithm = torch.tensor(math.log(q.scale), dtype=torch.float64).to(torch.float32)
             self._scales[_key(name)] = nn.Parameter(logarithm, name not in fixed)
 
+    def follow(self, progress: float) -> None:
+        """Anneal the slope of soft hash bits with the share of the training that is done, 0 to 1."""
+        self._slope = SLOPE_FIRST * (SLOPE_LAST / SLOPE_FIRST) ** progress
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits as the int8 output stands for."""
+        slope = self._slope if self.training and torch.is_grad_enabled() else None
         tensors = {INPUT: self._levels(INPUT, images.permute(0, 2, 3, 1))}
         for node in self._graph.nodes:
             inputs, weights = [tensors[name] for name in node.inputs], self._weights(node.name)
+            weights |= {key: _quickened(weights[key]) for key in _HASH if key in weights}
             if node.op.keeps_quantization:
                 tensors[node.name] = fake_pass(node.op, inputs[0], weights)
             else:
-                tensors[node.name] = self._levels(node.name, fake_run(node.op, inputs, weights))
+                tensors[node.name] = self._levels(node.name, fake_run(node.op, inputs, weights, slope))
         return tensors[self._graph.nodes[-1].name].real.flatten(1)
 
     @property
@@ -66,7 +78,7 @@ class QatNetwork(nn.Module):
         }
 
     def _weights(self, node: str) -> dict[str, Tensor]:
-        names = {learned: key for key, learned in _LEARNED.items()}
+        names = {learned: key for key, learned in _RENAMED.items()}
         layer = self._layers[_key(node)]
         assert isinstance(layer, nn.ParameterDict)
         return {names.get(key, key): value for key, value in layer.items()}
@@ -77,6 +89,11 @@ class QatNetwork(nn.Module):
         logarithm = self._scales[_key(name)]
         logarithm = logarithm.detach() + pace * (logarithm - logarithm.detach())
         return to_levels(real, logarithm.exp(), self._zero_points[name])
+
+
+def _quickened(parameter: Tensor) -> Tensor:
+    """`parameter` itself in value, with `HASH_PACE` times its gradient."""
+    return parameter.detach() + HASH_PACE * (parameter - parameter.detach())
 
 
 def _key(name: str) -> str:

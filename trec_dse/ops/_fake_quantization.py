@@ -2,8 +2,9 @@
 
 A `Levels` tensor holds q - zero_point. Layers multiply whole numbers, add a whole bias, and round once per output,
 exactly as `_fixed_point.py` does; hash bits and centroids are those of `_clustering.py`. Rounding passes gradients
-straight through, clipping stops them, and a scale learns from both. In double precision the results are those of
-the kernels, save that a factor is not cut to 31 bits; single precision may also err in sums above 2**24.
+straight through, clipping stops them, and a scale learns from both; a hash learns by soft memberships. In double
+precision the results are those of the kernels, save that a factor is not cut to 31 bits; single precision may
+also err in sums above 2**24.
 """
 
 import math
@@ -19,7 +20,15 @@ from trec_dse.ops._fixed_point import INT32
 from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.trec.clustering import assign_clusters, centroid_rows
-from trec_dse.trec.hashing import kernel_hash, signatures, unfold_rows, weight_matrix
+from trec_dse.trec.hashing import (
+    codes_from_projections,
+    kernel_hash,
+    project,
+    signatures,
+    unfold_rows,
+    weight_matrix,
+)
+from trec_dse.trec.surrogate import MAX_SOFT_BITS, soft_centroid_rows, soft_memberships
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +56,11 @@ def to_levels(real: Tensor, scale: Tensor, zero_point: int) -> Levels:
     return Levels(values, scale, zero_point)
 
 
-def fake_run(op: Op, inputs: Sequence[Levels], weights: Mapping[str, Tensor]) -> Tensor:
+def fake_run(op: Op, inputs: Sequence[Levels], weights: Mapping[str, Tensor], slope: float | None = None) -> Tensor:
     """What `op` computes from int8 inputs and its float `weights` quantised on the way, before the output is rounded.
 
-    Real numbers, (B, H, W, C) or (B, n). Gradients reach weights, biases and inputs; hashes get none.
+    Real numbers, (B, H, W, C) or (B, n). Gradients reach weights, biases and inputs, and with a `slope` also hashes of
+    at most 6 bits whose clusters are not capped. The slope is that of their soft bits and changes no value.
     """
     if "weights" not in weights:
         return op.forward([levels.real for levels in inputs], weights)
@@ -62,7 +72,7 @@ def fake_run(op: Op, inputs: Sequence[Levels], weights: Mapping[str, Tensor]) ->
     if "hash" in weights:
         whole_weights |= _whole_hash(weights["hash"], weights["thresholds"], source.scale)
     if isinstance(op, TrecConv2d):
-        accumulators = _clustered(op, source.values, whole_weights)
+        accumulators = _clustered(op, source.values, whole_weights, slope)
     else:
         accumulators = op.forward([source.values], whole_weights)
     return accumulators * factor
@@ -81,32 +91,42 @@ def _whole_channels(weights: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return round_half_up(weights / scales).clamp(-127, 127), scales.flatten()
 
 
-@torch.no_grad()
 def _whole_hash(vectors: Tensor, thresholds: Tensor, scale: Tensor) -> dict[str, Tensor]:
     """Hash vectors (n, L, H) as whole numbers, and thresholds (n, H) as the largest whole projection below them."""
     if vectors.shape[2] == 0:
         return {"hash": vectors, "thresholds": thresholds}
-    largest = vectors.abs().amax(dim=1, keepdim=True)
+    largest = vectors.detach().abs().amax(dim=1, keepdim=True)
     scales = torch.where(largest > 0, largest, torch.ones_like(largest)) / 127
+    exact = thresholds / (scales[:, 0] * scale.detach())
     return {
-        "hash": torch.floor(vectors / scales + 0.5).clamp(-127, 127),
-        "thresholds": torch.floor(thresholds / (scales[:, 0] * scale)),
+        "hash": round_half_up(vectors / scales).clamp(-127, 127),
+        "thresholds": exact + (torch.floor(exact) - exact).detach(),
     }
 
 
-def _clustered(op: TrecConv2d, values: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+def _clustered(op: TrecConv2d, values: Tensor, weights: Mapping[str, Tensor], slope: float | None) -> Tensor:
     """Accumulators (B, H_out, W_out, M) of the TREC convolution, activation included; bias in `weights`."""
     config, window = op.config, op.window
     rows = unfold_rows(values.permute(0, 3, 1, 2), window.kernel, window.stride, window.padding)
     kernels = weights["weights"].permute(0, 3, 1, 2)
     is_reused = config.scope == "kernel_reuse"
-    with torch.no_grad():
-        vectors = kernel_hash(kernels, config.hash_bits, config.vector_length) if is_reused else weights["hash"]
-        thresholds = rows.new_zeros(1, config.hash_bits) if is_reused else weights["thresholds"]
-        codes = signatures(rows, vectors, thresholds)
-        indices, counts = assign_clusters(codes, config.hash_bits, config.max_clusters)
+    if is_reused:
+        vectors = kernel_hash(kernels.detach(), config.hash_bits, config.vector_length)
+        thresholds = rows.new_zeros(1, config.hash_bits)
+    else:
+        vectors, thresholds = weights["hash"], weights["thresholds"]
+    is_learned = thresholds.requires_grad and config.max_clusters is None and 0 < config.hash_bits <= MAX_SOFT_BITS
+    if is_learned and slope is not None:
+        projections = project(rows, vectors)
+        memberships = soft_memberships(projections, thresholds, slope)
+        means = soft_centroid_rows(rows, codes_from_projections(projections, thresholds), memberships)
+    else:
+        with torch.no_grad():
+            codes = signatures(rows, vectors, thresholds)
+            indices, counts = assign_clusters(codes, config.hash_bits, config.max_clusters)
+        means = centroid_rows(rows, indices, counts)
     one = 2.0 ** _fraction_bits(weights)
-    means = round_half_up(centroid_rows(rows, indices, counts) * one) / one
+    means = round_half_up(means * one) / one
     matrix, exact = weight_matrix(kernels), op.exact_channels
     y = torch.cat([rows @ matrix[:, :exact], means @ matrix[:, exact:]], dim=-1) + weights["bias"]
     y = y.view(len(values), *op.output_shape(tuple(values.shape[1:])))
