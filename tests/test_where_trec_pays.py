@@ -55,12 +55,14 @@ def test_the_estimate_says_which_layers_stay_dense_and_why(target: Target) -> No
         assert layers[name].op == "conv2d"
         assert layers[name].note == reason
     assert "16 clusters in 16 rows" in layers["conv10"].note
-    assert layers["conv1"].op == "trec_conv2d"
-    assert layers["conv1"].note == ""
+    # where N is large the cost of clustering is shared by many positions
+    clustered = [layer for layer in priced.cost.layers if layer.op == "trec_conv2d"]
+    assert clustered
+    assert all(layer.note == "" for layer in clustered)
 
 
 def test_a_board_on_which_clustering_is_dear_keeps_more_layers_dense(target: Target) -> None:
-    dear = replace(target, timing={**target.timing, "hash_mac": 100.0})
+    dear = replace(target, timing={**target.timing, "stack_row": 10_000.0})
     cheap, costly = (price(SQUEEZENET, board, PHOTOS) for board in (target, dear))
     assert set(cheap.trec.reasons) < set(costly.trec.reasons)
     assert not costly.trec.configs

@@ -2,6 +2,7 @@
 #include "trec_network.h"
 
 #define trec_dot_s8 plain_dot_s8
+#define trec_dot_s16_s8 plain_dot_s16_s8
 #define trec_dot_1x4 plain_dot_1x4
 #define trec_multiply plain_multiply
 #define trec_widen plain_widen
@@ -11,6 +12,7 @@
 #define trec_max_s8 plain_max_s8
 #include "portable.h"
 #undef trec_dot_s8
+#undef trec_dot_s16_s8
 #undef trec_dot_1x4
 #undef trec_multiply
 #undef trec_widen
@@ -69,6 +71,13 @@ static int32_t try_dot(void)
     const int32_t n = draw(0, 40), a = draw(0, 3), b = draw(50, 53);
     const int32_t expected = plain_dot_s8(bytes[0] + a, bytes[0] + b, n);
     return trec_dot_s8(bytes[0] + a, bytes[0] + b, n) != expected;
+}
+
+static int32_t try_dot_s16(void)
+{
+    const int32_t n = draw(0, 40), a = draw(0, 3), b = draw(50, 53);
+    const int32_t expected = plain_dot_s16_s8(block + a, bytes[0] + b, n);
+    return trec_dot_s16_s8(block + a, bytes[0] + b, n) != expected;
 }
 
 static int32_t try_dot_1x4(void)
@@ -157,7 +166,7 @@ static int32_t try_max(void)
 }
 
 static int32_t (*const trials[TREC_OUTPUT_BYTES / 2])(void) = {
-    try_dot, try_dot_1x4, try_multiply, try_widen, try_add_row, try_look_up, try_requantize, try_max,
+    try_dot, try_dot_s16, try_dot_1x4, try_multiply, try_widen, try_add_row, try_look_up, try_requantize, try_max,
 };
 
 void trec_net_run(void)
