@@ -1,10 +1,10 @@
-# setup | demo | test: everything a newcomer needs. Underneath it is plain pip, as the README shows.
+# setup | demo | test (test-all takes the slow ones too): everything a newcomer needs. Underneath it is plain pip, as the README shows.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 JOBS := 2
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-all lint clean
 
 setup: .venv/.ready
 
@@ -26,6 +26,9 @@ lint: setup
 	$(BIN)/mypy
 
 test: setup lint
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+
+test-all: setup lint
 	$(BIN)/python -m pytest -n $(JOBS)
 
 clean:
