@@ -38,7 +38,7 @@ TARGET = Target(
 )
 
 LAYERS = (
-    LayerCost("conv1", "conv2d", (24, 24, 6), 86_400, 400_000, 2 * KIB, 512),
+    LayerCost("conv1", "conv2d", (24, 24, 6), 86_400, 400_000, 2 * KIB, 512, note="stays dense: too dear"),
     LayerCost("pool1", "max_pool2d", (12, 12, 6), 0, 40_000, 64, 0),
     LayerCost(
         "conv2",

@@ -373,5 +373,7 @@ def test_without_a_data_folder_the_cache_is_filled_and_used(tmp_path: Path, monk
 
 
 def test_an_unknown_data_set_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(DatasetError, match="'imagenet'; choose from cifar10, digits, mnist"):
+    with pytest.raises(
+        DatasetError, match="'imagenet'; choose from cifar10, digits, image_folder, imagenet64, mnist, npz"
+    ):
         datasets.load("imagenet")

@@ -13,6 +13,8 @@ from trec_dse.datasets._files import PublishedFile
 from trec_dse.errors import DatasetError
 
 NAMES = plugins.names("datasets")
+NEED_FOLDER = [name for name in NAMES if getattr(plugins.load("datasets", name), "NEEDS_FOLDER", False)]
+BUNDLED = [name for name in NAMES if name not in NEED_FOLDER and not plugins.load("datasets", name).FILES]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,9 +36,22 @@ def test_every_data_set_loads_from_one_folder_and_says_so_when_it_is_empty(name:
     if module.FILES:
         with pytest.raises(DatasetError, match="had from https://"):
             module.load(tmp_path)
+    elif name in NEED_FOLDER:
+        with pytest.raises(DatasetError, match=re.escape(str(tmp_path))):
+            module.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not plugins.load("datasets", name).FILES])
+@pytest.mark.parametrize("name", NEED_FOLDER)
+def test_what_cannot_be_downloaded_asks_for_a_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    datasets.load.cache_clear()
+    with pytest.raises(DatasetError, match=f"'{name}' cannot be downloaded.*--data-dir"):
+        datasets.load(name)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
 def test_every_data_set_without_files_is_complete(name: str) -> None:
     dataset = datasets.load(name)
     assert isinstance(dataset, Dataset)

@@ -43,7 +43,7 @@ ROOMS: list[tuple[str, set[str]]] = [
         },
     ),
     ("who knows the order", {"evaluate", "report"}),
-    ("from network to figures", {"measure", "explore"}),
+    ("from network to figures", {"measure", "explore", "rescore"}),
     ("the command line", {"cli", "__main__", "__init__"}),
 ]
 RANK = {name: rank for rank, (_, names) in enumerate(ROOMS) for name in names}
@@ -52,7 +52,7 @@ ALLOWED_AMONG_STAGES = {("executors", "executors"), ("storage", "workers")}
 # imports that would make a light command heavy: who may use them
 ONLY = {
     "torch_pruning": {"prune", "importance"},
-    "optuna": {"explore", "storage", "search_space"},
+    "optuna": {"explore", "storage", "search_space", "rescore"},
     "serial": {"executors", "doctor"},
     "elftools": {"firmware", "twin"},
     "plotly": {"plots", "report"},

@@ -7,8 +7,23 @@ from torch import fx, nn
 from trec_dse import plugins
 from trec_dse.candidate import Candidate, Recipe
 from trec_dse.errors import CandidateError, UnsupportedError
-from trec_dse.networks import build_model, cifarnet, lenet5, tiny
+from trec_dse.lower import lower
+from trec_dse.networks import (
+    build_model,
+    cifarnet,
+    lenet5,
+    mobilenet_v1,
+    resnet8,
+    resnet18,
+    resnet34,
+    squeezenet,
+    squeezenet_bypass,
+    squeezenet_complex_bypass,
+    tiny,
+    zfnet_cifar,
+)
 from trec_dse.networks._shapes import scaled
+from trec_dse.prune import fold_batch_norms
 from trec_dse.trec.apply import conv_shapes
 from trec_dse.trec.policy import ConvShape
 
@@ -55,6 +70,115 @@ def test_tiny_halves_large_images_until_they_are_small() -> None:
     assert model.get_parameter("fc1.weight").shape == (10, 4 * 8 * 8)
 
 
+def _n_in_convolutions(model: nn.Module) -> int:
+    return sum(_n_parameters(module) for module in model.modules() if isinstance(module, nn.Conv2d))
+
+
+def _n_with_statistics(model: nn.Module) -> int:
+    """As other tools count: a norm's running mean and variance are parameters too."""
+    return _n_parameters(model) + sum(b.numel() for name, b in model.named_buffers() if "running" in name)
+
+
+def _macs(model: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    graph = lower(fold_batch_norms(model), input_shape)
+    return sum(node.op.macs(*(graph.shapes[source] for source in node.inputs)) for node in graph.nodes)
+
+
+# (squeeze, expand) of the eight fires, and the output positions N that they see in a 32x32 image
+FIRES = {
+    "fire2": (16, 64, 256),
+    "fire3": (16, 64, 256),
+    "fire4": (32, 128, 256),
+    "fire5": (32, 128, 64),
+    "fire6": (48, 192, 64),
+    "fire7": (48, 192, 64),
+    "fire8": (64, 256, 64),
+    "fire9": (64, 256, 16),
+}
+
+
+def test_squeezenet_has_the_published_shapes() -> None:
+    model, channels = squeezenet.build((32, 32, 3), 10), 96
+    expected = {"conv1": ConvShape(3, 3, 3, 96, 1024)}
+    for name, (squeezed, expanded, n) in FIRES.items():
+        expected[f"{name}.squeeze"] = ConvShape(1, 1, channels, squeezed, n)
+        expected[f"{name}.expand1"] = ConvShape(1, 1, squeezed, expanded, n)
+        expected[f"{name}.expand3"] = ConvShape(3, 3, squeezed, expanded, n)
+        channels = 2 * expanded
+    expected["conv10"] = ConvShape(1, 1, 512, 10, 16)
+    assert conv_shapes(model, (32, 32, 3)) == expected
+    assert sum(shape.unfolded_length for shape in expected.values()) == 5883
+
+
+def test_squeezenets_have_the_published_parameters_and_macs() -> None:
+    plain, identity = (module.build((32, 32, 3), 10) for module in (squeezenet, squeezenet_bypass))
+    assert _n_in_convolutions(plain) == _n_in_convolutions(identity) == 729_034
+    # fire2 alone: 256 * (96*16 + 16*64 + 144*64) = 3,014,656
+    assert _macs(plain, (32, 32, 3)) == _macs(identity, (32, 32, 3)) == 52_543_488
+    bypassed = squeezenet_complex_bypass.build((32, 32, 3), 10)
+    # 96*128+128 + 128*256+256 + 256*384+384 + 384*512+512 more, and 256*(96*128 + 128*256) + 64*(256*384 + 384*512)
+    assert _n_in_convolutions(bypassed) == 729_034 + 341_248 == 1_070_282
+    assert _macs(bypassed, (32, 32, 3)) == 52_543_488 + 30_408_704 == 82_952_192
+    assert sum(shape.unfolded_length for shape in conv_shapes(bypassed, (32, 32, 3)).values()) == 6747
+
+
+def test_identity_bypass_adds_where_channels_agree_and_complex_bypass_everywhere() -> None:
+    def added(model: nn.Module) -> list[str]:
+        nodes = lower(fold_batch_norms(model), (32, 32, 3)).nodes
+        return [node.name for node in nodes if node.op.kind == "add"]
+
+    assert added(squeezenet.build((32, 32, 3), 10, 0.25)) == []
+    assert added(squeezenet_bypass.build((32, 32, 3), 10, 0.25)) == [f"fire{i}.add" for i in (3, 5, 7, 9)]
+    assert added(squeezenet_complex_bypass.build((32, 32, 3), 10, 0.25)) == [f"{name}.add" for name in FIRES]
+
+
+def test_zfnet_keeps_the_published_kernels_and_channels() -> None:
+    model = zfnet_cifar.build((32, 32, 3), 10)
+    assert conv_shapes(model, (32, 32, 3)) == {
+        "conv1": ConvShape(7, 7, 3, 96, 1024),
+        "conv2": ConvShape(5, 5, 96, 256, 256),
+        "conv3": ConvShape(3, 3, 256, 384, 64),
+        "conv4": ConvShape(3, 3, 384, 384, 64),
+        "conv5": ConvShape(3, 3, 384, 256, 64),
+    }
+    # 1024*147*96 + 256*2400*256 + 64*(2304*384 + 3456*384 + 3456*256), and dense 4096*512 + 512*512 + 512*10
+    assert _macs(model, (32, 32, 3)) == 369_917_952 + 2_364_416
+    # convolutions with biases, norms 2*1376, dense 4096*512+512 + 512*512+512 + 5130
+    assert _n_parameters(model) == 3_726_464 + 2752 + 2_365_450
+
+
+def test_resnets_have_the_published_parameters_and_macs() -> None:
+    assert _n_parameters(resnet18.build((32, 32, 3), 10)) == 11_173_962
+    assert _n_parameters(resnet34.build((32, 32, 3), 10)) == 21_282_122
+    # stem 1024*27*64; four 3x3 of 37,748,736 in stage 1; in each other stage half of one (strided), three whole and
+    # a shortcut of a ninth of the half; dense 512*10
+    whole = 1024 * 576 * 64
+    stage = whole // 2 + 3 * whole + whole // 18
+    assert _macs(resnet18.build((32, 32, 3), 10), (32, 32, 3)) == 1_769_472 + 4 * whole + 3 * stage + 5120
+    more = 2 * 1 + 2 * 2 + 2 * 4 + 2 * 1  # blocks that ResNet-34 has more, two convolutions each
+    narrow = resnet34.build((32, 32, 3), 10)
+    assert _macs(narrow, (32, 32, 3)) == 1_769_472 + 4 * whole + 3 * stage + 5120 + more * whole
+
+
+def test_resnet34_of_64x64_images_has_four_times_the_positions() -> None:
+    shapes = conv_shapes(resnet34.build((64, 64, 3), 1000, width=0.25), (64, 64, 3))
+    assert len(shapes) == 1 + 2 * 16 + 3
+    assert [shapes[f"stage{i}.block2.conv2"].n_positions for i in (1, 2, 3, 4)] == [4096, 1024, 256, 64]
+    assert [shapes[f"stage{i}.block2.conv2"].unfolded_length for i in (1, 2, 3, 4)] == [144, 288, 576, 1152]
+
+
+def test_the_benchmark_networks_have_the_published_parameters_and_macs() -> None:
+    small = resnet8.build((32, 32, 3), 10)
+    assert _n_with_statistics(small) == 78_666
+    # stem 1024*27*16 and two 1024*144*16, then 256*(144*32 + 288*32 + 16*32) and 64*(288*64 + 576*64 + 32*64), 640
+    assert _macs(small, (32, 32, 3)) == 5_160_960 + 3_670_016 + 3_670_016 + 640 == 12_501_632
+    mobile = mobilenet_v1.build((96, 96, 3), 2)
+    assert _n_with_statistics(mobile) == 221_794
+    assert _macs(mobile, (96, 96, 3)) == 7_489_664
+    pointwise = [name for name in conv_shapes(mobile, (96, 96, 3)) if "depthwise" in name]
+    assert pointwise == []
+
+
 @pytest.mark.parametrize("name", plugins.names("networks"))
 @pytest.mark.parametrize("input_shape", [(28, 28, 1), (32, 30, 3)])
 def test_every_network_answers_with_logits_is_traceable_and_has_named_layers(
@@ -68,7 +192,7 @@ def test_every_network_answers_with_logits_is_traceable_and_has_named_layers(
     assert torch.equal(fx.symbolic_trace(model)(images), logits)
     layers = [n for n, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert layers[0] == "conv1"
-    assert all(layer.startswith(("conv", "fc")) for layer in layers)
+    assert not any(layer.rpartition(".")[2].isdigit() for layer in layers)
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_torch_alone() -> None:
@@ -83,7 +207,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_alone() -> None:
 
 
 def test_an_unknown_network_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(UnsupportedError, match="'vgg'; choose from cifarnet, lenet5, tiny"):
+    with pytest.raises(UnsupportedError, match="'vgg'; choose from cifarnet, lenet5, mobilenet_v1, "):
         build_model(Candidate("digits", "vgg"), (8, 8, 1), 10)
 
 
@@ -95,6 +219,8 @@ def test_an_unknown_argument_is_an_error_that_lists_the_known() -> None:
 def test_impossible_sizes_are_errors() -> None:
     with pytest.raises(CandidateError, match="does not fit into 2"):
         cifarnet.build((8, 8, 1), 10)
+    with pytest.raises(CandidateError, match="does not fit into 1"):
+        squeezenet.build((32, 6, 3), 10)
     with pytest.raises(CandidateError, match="odd kernel, got 8, 2, 4"):
         tiny.build((8, 8, 1), 10, kernel_size=4)
     with pytest.raises(CandidateError, match="width is 0"):

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from trec_dse import plugins
 from trec_dse.candidate import PruningHeuristic, PruningRecipe, TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
 from trec_dse.importance import Ranking
-from trec_dse.networks import cifarnet, lenet5, tiny
+from trec_dse.networks import cifarnet, lenet5, mobilenet_v1, tiny
 from trec_dse.prune import GradualPruning, agp_progress, channel_target, fold_batch_norms, prune
 from trec_dse.trec.apply import apply_trec
 
@@ -131,6 +132,42 @@ def test_layers_that_are_added_keep_as_many_as_the_smallest_share_asks() -> None
     pruned = prune(_Residual(), (8, 8, 1), {"stem": 0.75, "branch": 0.25})
     assert _channels(pruned) == {"stem": 12, "branch": 12, "head": 3}
     assert pruned(torch.randn(1, 1, 8, 8)).shape == (1, 3)
+
+
+class _Concatenated(nn.Module):
+    """A wide layer is added to two narrow ones side by side, as in SqueezeNet's complex bypass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Conv2d(1, 8, 1)
+        self.right = nn.Conv2d(1, 16, 3, padding=1)
+        self.wide = nn.Conv2d(1, 24, 1)
+        self.head = nn.Conv2d(24, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = self.wide(x) + torch.cat([self.left(x), self.right(x)], 1)
+        result: Tensor = self.head(torch.relu(both)).mean((2, 3))
+        return result
+
+
+def test_concatenated_layers_that_meet_a_wide_one_are_pruned_part_by_part() -> None:
+    model = _Concatenated()
+    with torch.no_grad():
+        model.right.weight *= 1e-3  # so that all weak channels lie in one part
+    pruned = prune(model, (8, 8, 1), {"*": 0.5})
+    assert _channels(pruned) == {"left": 4, "right": 8, "wide": 12, "head": 3}
+    pruned = prune(model, (8, 8, 1), {"right": 0.5, "wide": 0.25})
+    assert _channels(pruned) == {"left": 8, "right": 12, "wide": 20, "head": 3}
+    assert pruned(torch.randn(1, 1, 8, 8)).shape == (1, 3)
+
+
+def test_a_depthwise_layer_keeps_what_it_is_given_and_cannot_be_asked_for() -> None:
+    model = mobilenet_v1.build((16, 16, 3), 10)
+    pruned = prune(model, (16, 16, 3), {"block2.pointwise": 0.5})
+    changed = {name: kept for name, kept in _channels(pruned).items() if kept != _channels(model)[name]}
+    assert changed == {"block2.pointwise": 16, "block3.depthwise": 16}
+    with pytest.raises(CandidateError, match=r"'block3.depthwise'; choose from \*, conv1, block1.pointwise"):
+        prune(model, (16, 16, 3), {"block3.depthwise": 0.5})
 
 
 @pytest.mark.parametrize("name", ["conv9", "fc3", "bn1"])
@@ -370,3 +407,22 @@ def test_masks_follow_layers_that_are_added() -> None:
     for output in seen.values():
         assert not output[:, masked].any()
         assert output.any(dim=(0, 2, 3)).sum() == 8
+
+
+@pytest.mark.parametrize("network", [name for name in plugins.names("networks") if name != "tiny"])
+@pytest.mark.parametrize("heuristic", ["l2", "apoz"])
+def test_a_masked_network_answers_as_the_pruned_one(network: str, heuristic: PruningHeuristic) -> None:
+    """Also where layers are added, concatenated, depthwise or normed: what is masked is all that will go."""
+    build = plugins.load("networks", network, UnsupportedError).build
+    model = _with_lively_norms(build((32, 32, 3), 10, width=0.25))
+    ranking = Ranking(heuristic, torch.randn(4, 3, 32, 32))
+    gradual = GradualPruning(model, (32, 32, 3), {"*": 0.5}, ranking=ranking)
+    gradual.mask(0.7)
+    gradual.mask(1.0)
+    assert any(gradual.masked)
+    images = torch.randn(2, 3, 32, 32)
+    masked = model(images)
+    gradual.release()
+    pruned = prune(model, (32, 32, 3), {"*": 0.5}, ranking=ranking, masked=gradual.masked)
+    assert sum(p.numel() for p in pruned.parameters()) < sum(p.numel() for p in model.parameters())
+    torch.testing.assert_close(pruned(images), masked, rtol=1e-3, atol=1e-3 * float(masked.detach().abs().max()))

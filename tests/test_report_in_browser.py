@@ -72,6 +72,12 @@ def test_the_address_opens_the_card_of_a_trial_on_the_axes_it_names(tmp_path: Pa
     assert "Latency (ms) over Flash (KiB)" in document
 
 
+def test_a_layer_that_stays_dense_shows_why(tmp_path: Path) -> None:
+    document = opened(make_study(), tmp_path, "#trial=3")
+    assert is_drawn(document)
+    assert re.search(r'<td class="text quiet small" colspan="5">stays dense: too dear</td>', document)
+
+
 def test_a_failed_trial_shows_why(tmp_path: Path) -> None:
     document = opened(make_study(), tmp_path, "#trial=9")
     assert is_drawn(document)

@@ -123,3 +123,25 @@ def test_a_principal_hash_of_no_bits_is_empty() -> None:
     hash_vectors, thresholds = principal_hash(torch.randn(1, 9, 6), hash_bits=0, vector_length=3, shared=False)
     assert hash_vectors.shape == (2, 3, 0)
     assert thresholds.shape == (2, 0)
+
+
+def test_fewer_rows_than_components_give_the_same_directions() -> None:
+    torch.manual_seed(1)
+    rows = torch.randn(1, 5, 40, dtype=torch.float64)
+    vectors, thresholds = principal_hash(rows, 4, 40, shared=False)
+    centred = rows[0] - rows[0].mean(dim=0)
+    variances, directions = torch.linalg.eigh(centred.T @ centred / 5)
+    alignment = (directions.flip(1)[:, :4].T @ vectors[0]).abs()
+    torch.testing.assert_close(alignment, torch.eye(4, dtype=torch.float64), atol=1e-9, rtol=0)
+    torch.testing.assert_close(thresholds[0], rows[0].mean(dim=0) @ vectors[0])
+    assert variances[-4] > 0
+
+
+def test_directions_that_no_row_spans_leave_their_bits_at_zero() -> None:
+    torch.manual_seed(1)
+    rows = torch.randn(1, 3, 40)  # three rows about their mean span two directions
+    vectors, thresholds = principal_hash(rows, 6, 40, shared=False)
+    torch.testing.assert_close(vectors[0].T @ vectors[0], torch.eye(6), atol=1e-5, rtol=0)
+    codes = signatures(rows, vectors, thresholds)
+    assert not (codes & 0b001111).any()
+    assert int(codes.max()) > int(codes.min())

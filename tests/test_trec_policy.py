@@ -4,7 +4,7 @@ import pytest
 
 from trec_dse.candidate import TrecConfig, TrecPolicy
 from trec_dse.errors import CandidateError
-from trec_dse.trec.policy import ConvShape, nearest_divisor, resolve
+from trec_dse.trec.policy import ConvShape, decide, nearest_divisor, relative_operations, resolve
 
 # K = 75, 1600, 576; K * H below is what decides about kernel reuse
 SHAPES = {
@@ -85,3 +85,72 @@ def test_a_network_without_convolutions_resolves_to_nothing() -> None:
 def test_the_nearest_divisor_is_the_larger_of_two_equally_near() -> None:
     # divisors of 12: 1 2 3 4 6 12
     assert [nearest_divisor(12, wanted) for wanted in (1, 5, 7, 8, 9, 10, 100)] == [1, 6, 6, 6, 12, 12, 12]
+
+
+def test_a_config_given_outright_is_taken_but_for_a_length_that_divides() -> None:
+    given = {"conv2": TrecConfig(10, 11, "shared", max_clusters=50), "conv3": TrecConfig(5, 12, "kernel_reuse")}
+    configs = resolve(TrecPolicy(2, 2, layers=("conv1",), layer_configs=given), SHAPES)
+    # 10 is the divisor of 1600 nearest to 11; there are 4 kernels to reuse in conv3
+    assert configs == {
+        "conv1": TrecConfig(2, 15),
+        "conv2": TrecConfig(10, 10, "shared", max_clusters=50),
+        "conv3": TrecConfig(4, 12, "kernel_reuse"),
+    }
+
+
+def test_configs_given_outright_are_neither_halved_nor_chosen_for_kernel_reuse() -> None:
+    given = {"conv2": TrecConfig(6, 64)}
+    configs = resolve(TrecPolicy(5, 3, n_kernel_reuse=9, layer_configs=given), SHAPES)
+    assert list(configs) == ["conv1", "conv2", "conv3"]
+    assert [configs[name].hash_bits for name in ("conv1", "conv3")] == [5, 3]
+    assert [config.scope for config in configs.values()] == ["kernel_reuse", "per_slice", "kernel_reuse"]
+    assert resolve(TrecPolicy(5, 3, layers=(), layer_configs=given), SHAPES) == given
+
+
+def test_a_config_for_an_unknown_layer_is_an_error_that_lists_the_known() -> None:
+    with pytest.raises(CandidateError, match="asked for conv4; the convolutions are conv1, conv2, conv3"):
+        resolve(TrecPolicy(2, 2, layer_configs={"conv4": TrecConfig(2, 2)}), SHAPES)
+
+
+def test_operations_are_counted_at_the_most_clusters_of_one_image() -> None:
+    shape = ConvShape(5, 5, 3, 64, 784)
+    # H/M + 2**H/N + 3/L + 3/M
+    assert relative_operations(shape, TrecConfig(5, 15)) == pytest.approx(5 / 64 + 32 / 784 + 3 / 15 + 3 / 64)
+    assert relative_operations(shape, TrecConfig(5, 15, max_clusters=7)) == pytest.approx(
+        5 / 64 + 7 / 784 + 3 / 15 + 3 / 64
+    )
+    # the reused kernels' outputs need no centroids
+    assert relative_operations(shape, TrecConfig(5, 15, "kernel_reuse")) == pytest.approx(
+        5 / 64 + 32 / 784 * 59 / 64 + 3 / 15 + 3 / 64
+    )
+    # 16 rows are at most 16 clusters
+    assert relative_operations(SHAPES["conv3"], TrecConfig(5, 192)) > 1
+
+
+def test_layers_that_cannot_gain_stay_dense_and_say_why() -> None:
+    policy = TrecPolicy(5, 4, only_where_it_pays=True)
+    decision = decide(policy, SHAPES)
+    assert decision.configs == {"conv1": TrecConfig(5, 15), "conv2": TrecConfig(5, 320)}
+    # 4/4 + 16/16 + 3/192 + 3/4
+    assert decision.reasons == {
+        "conv3": "stays dense: with H 4 and L 192 it could find 16 clusters in 16 rows and cost 2.77 times as much"
+    }
+    assert list(decide(TrecPolicy(5, 4), SHAPES).configs) == ["conv1", "conv2", "conv3"]
+
+
+def test_a_layer_that_stays_dense_takes_no_place_in_kernel_reuse() -> None:
+    seen: list[tuple[int, TrecConfig]] = []
+
+    def cost(shape: ConvShape, config: TrecConfig) -> float:
+        seen.append((shape.n_positions, config))
+        return 1.0 if shape.n_positions == 100 else 0.99
+
+    policy = TrecPolicy(5, 3, n_kernel_reuse=1, only_where_it_pays=True)
+    assert list(decide(policy, SHAPES, cost).reasons) == ["conv2"]
+    assert [c.scope for c in decide(policy, SHAPES, cost).configs.values()] == ["per_slice", "kernel_reuse"]
+    assert seen[:3] == [(784, TrecConfig(5, 15)), (100, TrecConfig(5, 320)), (16, TrecConfig(3, 192))]
+
+
+def test_a_single_position_never_pays() -> None:
+    one = {"conv": ConvShape(1, 1, 64, 64, 1)}
+    assert list(decide(TrecPolicy(5, 5, only_where_it_pays=True), one).reasons) == ["conv"]

@@ -57,6 +57,9 @@ class TrecPolicy:
         n_kernel_reuse: this many layers, those whose hash would take most bytes, reuse their kernel.
         max_clusters: as in `TrecConfig`.
         layers: names of the convolutions to treat; None means all of them.
+        layer_configs: layers whose config is given outright, besides those of `layers`. Only L follows the final
+            shape, to the nearest divisor of K, and with kernel reuse H to the number of kernels.
+        only_where_it_pays: leave dense what TREC would not make cheaper if every cluster there can be were found.
     """
 
     hash_bits_early: int
@@ -67,6 +70,8 @@ class TrecPolicy:
     n_kernel_reuse: int = 0
     max_clusters: int | None = None
     layers: tuple[str, ...] | None = None
+    layer_configs: Mapping[str, TrecConfig] = field(default_factory=dict)
+    only_where_it_pays: bool = False
 
 
 @dataclass(frozen=True)

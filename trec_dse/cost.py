@@ -1,11 +1,13 @@
 """What an int8 network needs on a board, from the model alone: bytes, MACs, cycles."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from trec_dse.candidate import TrecConfig
 from trec_dse.codegen import constant_bytes, network_calls
 from trec_dse.errors import TargetError
 from trec_dse.footprint import Footprint
-from trec_dse.graph import Node, QuantizedGraph, Shape, Work
+from trec_dse.graph import Node, Op, QuantizedGraph, Shape, Window, Work
 from trec_dse.memory import MemoryPlan
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
@@ -41,6 +43,24 @@ def estimate(graph: QuantizedGraph, plan: MemoryPlan, target: Target, footprint:
         layers=layers,
         buffers=plan.buffers,
     )
+
+
+def with_notes(cost: Cost, notes: Mapping[str, str]) -> Cost:
+    """`cost` with remarks on its layers, by name."""
+    return replace(cost, layers=tuple(replace(layer, note=notes.get(layer.name, "")) for layer in cost.layers))
+
+
+def relative_time(
+    kernel: tuple[int, int], shape: Shape, out_channels: int, config: TrecConfig, target: Target
+) -> float:
+    """Cycles of a convolution with TREC at the most clusters there can be, as a multiple of its cycles without.
+
+    `shape` is that of the input, (H, W, C), padding included; the stride is 1.
+    """
+    window = Window(kernel)
+    ops: tuple[Op, Op] = (TrecConv2d(out_channels, window, config), Conv2d(out_channels, window))
+    clustered, dense = (cycles_of(op.work(shape, worst=True), target.timing, target.name) for op in ops)
+    return clustered / dense
 
 
 def violations(cost: Cost, target: Target) -> dict[str, float]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from trec_dse import codec, datasets
 from trec_dse.candidate import Candidate, TrecConfig, content_key
 from trec_dse.codegen import generate, kernel_sources, network_calls
-from trec_dse.cost import estimate, violations
+from trec_dse.cost import estimate, relative_time, violations, with_notes
 from trec_dse.datasets import Dataset, Split
 from trec_dse.durable import write_text
 from trec_dse.errors import StudyError, ToolchainError
@@ -42,7 +42,7 @@ from trec_dse.target import Target
 from trec_dse.toolchain import find_target_compiler
 from trec_dse.train import train
 from trec_dse.trec.apply import apply_trec, conv_shapes
-from trec_dse.trec.policy import resolve
+from trec_dse.trec.policy import ConvShape, Decision, decide, relative_operations
 
 PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
 N_RANKING = 256  # training images by which channels are ranked
@@ -56,10 +56,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Price:
-    """What is known before training. `configs`: TREC by layer name; `key`: hash of the effective network and recipe."""
+    """What is known before training. `trec`: by layer name; `key`: hash of the effective network and recipe."""
 
     key: str
-    configs: dict[str, TrecConfig]
+    trec: Decision
     cost: Cost
     violations: dict[str, float]
 
@@ -92,10 +92,10 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
     with _locked(network_folder(Path(request.folder), priced.key)) as folder:
         known = _known(folder)
         if known is not None:
-            return _again(known, load_graph(folder), request)
-        graph, float_accuracy = _train(candidate, dataset, priced.configs, progress)
+            return _again(known, load_graph(folder), request, priced)
+        graph, float_accuracy = _train(candidate, dataset, priced.trec.configs, progress)
         graph, int8_accuracy = _run_on_host(graph, dataset, candidate)
-        cost = cost_of(graph, request.target)
+        cost = with_notes(cost_of(graph, request.target), priced.trec.reasons)
         save_graph(graph, folder)
         evaluation = replace(
             evaluation,
@@ -111,28 +111,36 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
 
 def price(candidate: Candidate, target: Target, dataset: Dataset) -> Price:
     """Bytes, MACs and cycles of the untrained candidate; memory is exact, N_c is that of random weights."""
-    model, configs = _untrained(candidate, dataset)
+    model, trec = _untrained(candidate, dataset, target)
     effective = {
         "candidate": asdict(replace(candidate, trec=None, pruning={})),
         "shapes": [list(parameter.shape) for parameter in model.parameters()],
-        "trec": {name: asdict(config) for name, config in configs.items()},
+        "trec": {name: asdict(config) for name, config in trec.configs.items()},
         "data": dataset.sha256,
     }
-    cost = cost_of(untrained_graph(candidate, dataset), target)
-    return Price(content_key(effective), configs, cost, violations(cost, target))
+    graph = _untrained_int8(model, trec, candidate, dataset)
+    cost = with_notes(cost_of(graph, target), trec.reasons)
+    return Price(content_key(effective), trec, cost, violations(cost, target))
 
 
-def untrained_graph(candidate: Candidate, dataset: Dataset) -> QuantizedGraph:
-    """The int8 network with random weights: every shape, buffer and table is that of the trained one."""
-    model, configs = _untrained(candidate, dataset)
-    images = calibration_images(dataset, N_UNTRAINED)
-    return quantize(lower(_with_trec(model, candidate, configs, images), dataset.input_shape), _nhwc(images))
+def untrained_graph(candidate: Candidate, dataset: Dataset, target: Target | None = None) -> QuantizedGraph:
+    """The int8 network with random weights: every shape, buffer and table is that of the trained one.
+
+    Without a `target`, where TREC pays is decided by counting operations.
+    """
+    model, trec = _untrained(candidate, dataset, target)
+    return _untrained_int8(model, trec, candidate, dataset)
 
 
-def _untrained(candidate: Candidate, dataset: Dataset) -> tuple[nn.Module, dict[str, TrecConfig]]:
+def _untrained(candidate: Candidate, dataset: Dataset, target: Target | None) -> tuple[nn.Module, Decision]:
     model = build_model(candidate, dataset.input_shape, dataset.n_classes).eval()
     model = fold_batch_norms(_pruned(model, candidate, dataset))
-    return model, _configs(model, candidate, dataset)
+    return model, _decision(model, candidate, dataset, target)
+
+
+def _untrained_int8(model: nn.Module, trec: Decision, candidate: Candidate, dataset: Dataset) -> QuantizedGraph:
+    images = calibration_images(dataset, N_UNTRAINED)
+    return quantize(lower(_with_trec(model, candidate, trec.configs, images), dataset.input_shape), _nhwc(images))
 
 
 def cost_of(graph: QuantizedGraph, target: Target) -> Cost:
@@ -186,9 +194,9 @@ def _known(folder: Path) -> Evaluation | None:
     return codec.from_json(path.read_text(encoding="utf-8"), Evaluation, str(path), StudyError)
 
 
-def _again(known: Evaluation, graph: QuantizedGraph, request: EvaluateRequest) -> Evaluation:
+def _again(known: Evaluation, graph: QuantizedGraph, request: EvaluateRequest, priced: Price) -> Evaluation:
     """A trained network's evaluation for another candidate that comes down to it, or another board."""
-    cost, target = cost_of(graph, request.target), request.target
+    cost, target = with_notes(cost_of(graph, request.target), priced.trec.reasons), request.target
     limits = violations(cost, target)
     return replace(known, candidate=request.candidate, target=target.name, estimated=cost, violations=limits)
 
@@ -292,10 +300,22 @@ def _pruned(model: nn.Module, candidate: Candidate, dataset: Dataset) -> nn.Modu
     return prune(model, dataset.input_shape, candidate.pruning) if candidate.pruning else model
 
 
-def _configs(model: nn.Module, candidate: Candidate, dataset: Dataset) -> dict[str, TrecConfig]:
+def _decision(model: nn.Module, candidate: Candidate, dataset: Dataset, target: Target | None) -> Decision:
+    """Which convolutions TREC treats, and how. Where it shall pay, it must in operations, and in cycles of `target`."""
     if candidate.trec is None:
-        return {}
-    return resolve(candidate.trec, conv_shapes(model, dataset.input_shape))
+        return Decision({}, {})
+    shapes = conv_shapes(model, dataset.input_shape)
+    if target is None:
+        return decide(candidate.trec, shapes, relative_operations)
+
+    def on_target(shape: ConvShape, config: TrecConfig) -> float:
+        # one column of N positions is as much work as any other form of N positions
+        kernel = (shape.kernel_h, shape.kernel_w)
+        column = (shape.kernel_h + shape.n_positions - 1, shape.kernel_w, shape.in_channels)
+        cycles = relative_time(kernel, column, shape.out_channels, config, target)
+        return max(cycles, relative_operations(shape, config))
+
+    return decide(candidate.trec, shapes, on_target)
 
 
 def _with_trec(model: nn.Module, candidate: Candidate, configs: dict[str, TrecConfig], images: Tensor) -> nn.Module:

@@ -43,7 +43,6 @@ MAX_DUPLICATES_IN_A_ROW = 100
 # from here on duplicates are avoided by asking at random
 _MANY_DUPLICATES = 2
 _POLL_S = 0.2
-_SPACE_COPY = "search_space.py"
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def explore(
             raise StudyError(f"the storage has trials of a study {now.name!r}, but {folder} has no {storage.SETTINGS}")
         try:
             storage.write_settings(folder, now)
-            write_text(folder / _SPACE_COPY, space.source.decode())
+            write_text(folder / storage.SPACE_COPY, space.source.decode())
             storage.requeue_running(study)
             _Search(space, target, folder, settings, study, pool, on_event).run(interrupted)
         except OSError as problem:
@@ -132,7 +131,7 @@ def resume(
     )
     if space is None:
         has_gone = Path(fixed.space).suffix == ".py" and not Path(fixed.space).exists()
-        space = load_search_space(str(folder / _SPACE_COPY) if has_gone else fixed.space)
+        space = load_search_space(str(folder / storage.SPACE_COPY) if has_gone else fixed.space)
     explore(space, fixed.target, folder, settings=settings, on_event=on_event)
 
 

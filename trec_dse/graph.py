@@ -100,6 +100,13 @@ class Op(Protocol):
         """Bytes of workspace during the call."""
         ...
 
+    def overlap(self, *inputs: Shape) -> int | None:
+        """Bytes that every input must start after the output starts where both share memory; None: they must not.
+
+        The planner uses it for inputs that nothing reads afterwards.
+        """
+        ...
+
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """What the cycle model charges; `worst` takes the most clusters there can be instead of the mean."""
         ...

@@ -108,7 +108,7 @@ class _Builder:
 
     def add(self, node: fx.Node, op: Op, sources: Sequence[fx.Node], weights: FloatWeights | None = None) -> None:
         """Append a node of ours for `node`."""
-        name = str(node.target).replace(".", "_") if node.op == "call_module" else node.name
+        name = str(node.target) if node.op == "call_module" else self._function_name(node)
         if name in self.shapes:
             raise UnsupportedError(f"layer {node.target!r} runs more than once; each use needs a layer of its own")
         inputs = tuple(self.tensors[source.name] for source in sources)
@@ -119,6 +119,13 @@ class _Builder:
         self.nodes.append(Node(name, op, inputs))
         self.weights[name] = weights or {}
         self.tensors[node.name] = name
+
+    def _function_name(self, node: fx.Node) -> str:
+        """The function's name within the module that calls it, as in "fire3.cat"; numbered from the second call on."""
+        modules: dict[str, object] = node.meta.get("nn_module_stack", {})
+        prefix = f"{list(modules)[-1]}." if modules else ""
+        name = prefix + node.name.rpartition("_")[0] if node.name[-1].isdigit() else prefix + node.name
+        return prefix + node.name if name in self.shapes else name
 
     def alias(self, node: fx.Node, source: fx.Node, *, flatten: bool = False) -> None:
         """`node` changes nothing but, at most, the shape."""

@@ -3,7 +3,7 @@
 The plan that prices a candidate is the plan that the generated C uses, so the estimate of the arena is exact.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,17 +30,19 @@ class MemoryPlan:
         raise KeyError(name)
 
 
-def plan_memory(graph: QuantizedGraph) -> MemoryPlan:
+def plan_memory(graph: QuantizedGraph, *, in_place: bool = True) -> MemoryPlan:
     """Lay out all buffers of `graph`.
 
     Greedy first fit in several orders (by size, by lifetime, by start, then shuffled with a fixed seed); the best
-    wins, and the search ends early when the lower bound, the most bytes alive in any step, is reached.
+    wins, and the search ends early when the lower bound is reached. With `in_place` an output may grow into an
+    input that nothing reads afterwards, as far as its operator's order allows.
     """
     wanted = live_buffers(graph)
-    bound = most_alive(wanted)
+    pairs = overlaps(graph) if in_place else {}
+    bound = most_alive(wanted, pairs)
     best: MemoryPlan | None = None
     for order in _orders(wanted):
-        plan = _first_fit([wanted[i] for i in order])
+        plan = _first_fit([wanted[i] for i in order], pairs)
         if best is None or plan.size < best.size:
             best = plan
         if best.size == bound:
@@ -49,12 +51,20 @@ def plan_memory(graph: QuantizedGraph) -> MemoryPlan:
     return best
 
 
+def overlaps(graph: QuantizedGraph) -> dict[tuple[str, str], int]:
+    """(output, input) -> bytes that the input must start after the output, for inputs that die in that step."""
+    shapes, last_use = graph.shapes, _last_uses(graph)
+    pairs: dict[tuple[str, str], int] = {}
+    for step, node in enumerate(graph.nodes):
+        distance = node.op.overlap(*(shapes[name] for name in node.inputs))
+        if distance is not None:
+            pairs |= {(node.name, name): distance for name in node.inputs if last_use[name] == step}
+    return pairs
+
+
 def live_buffers(graph: QuantizedGraph) -> list[Buffer]:
     """Every buffer with its size and its first and last step, not placed yet (offset 0)."""
-    shapes, last_use = graph.shapes, {}
-    for step, node in enumerate(graph.nodes):
-        last_use.update(dict.fromkeys(node.inputs, step))
-    last_use[graph.output] = len(graph.nodes) - 1
+    shapes, last_use = graph.shapes, _last_uses(graph)
     buffers = [Buffer(INPUT, "input", 0, _size(shapes[INPUT]), 0, last_use[INPUT])]
     for step, node in enumerate(graph.nodes):
         kind: BufferKind = "output" if node.name == graph.output else "activation"
@@ -65,10 +75,34 @@ def live_buffers(graph: QuantizedGraph) -> list[Buffer]:
     return buffers
 
 
-def most_alive(buffers: Sequence[Buffer]) -> int:
-    """The most bytes alive in any one step, each buffer rounded up to the alignment: no plan can be smaller."""
+def most_alive(buffers: Sequence[Buffer], pairs: Mapping[tuple[str, str], int] | None = None) -> int:
+    """The most bytes alive in any one step, each buffer rounded up to the alignment: no plan can be smaller.
+
+    An output and the inputs that it may run into count together, as what they span at the least.
+    """
     steps = range(max(buffer.last for buffer in buffers) + 1)
-    return max(sum(_aligned(b.size) for b in buffers if b.first <= step <= b.last) for step in steps)
+    return max(_alive([b for b in buffers if b.first <= step <= b.last], pairs or {}) for step in steps)
+
+
+def _alive(buffers: Sequence[Buffer], pairs: Mapping[tuple[str, str], int]) -> int:
+    sizes = {(b.name, b.kind == "scratch"): _aligned(b.size) for b in buffers}
+    total = sum(sizes.values())
+    for (output, source), distance in pairs.items():
+        if (output, False) in sizes and (source, False) in sizes:
+            left, right = sizes[output, False], sizes[source, False]
+            spanned = max(left, right, right + distance)
+            # several inputs of one output: each can hide at most itself or the output
+            total -= max(0, min(left, right, left + right - spanned))
+    return total
+
+
+def _last_uses(graph: QuantizedGraph) -> dict[str, int]:
+    """Tensor -> the last step that reads it; the network's output outlives them all."""
+    found: dict[str, int] = {}
+    for step, node in enumerate(graph.nodes):
+        found.update(dict.fromkeys(node.inputs, step))
+    found[graph.output] = len(graph.nodes) - 1
+    return found
 
 
 def _size(shape: tuple[int, ...]) -> int:
@@ -88,16 +122,32 @@ def _orders(buffers: Sequence[Buffer]) -> list[list[int]]:
     return [by_size, by_life, by_start, *(random.permutation(indices).tolist() for _ in range(_RESTARTS))]
 
 
-def _first_fit(buffers: Sequence[Buffer]) -> MemoryPlan:
-    """Each buffer at the lowest offset where it meets none of those already placed that live at the same time."""
+def _first_fit(buffers: Sequence[Buffer], pairs: Mapping[tuple[str, str], int]) -> MemoryPlan:
+    """Each buffer at the lowest offset that none of those already placed, and alive at the same time, forbids."""
     placed: list[Buffer] = []
     for buffer in buffers:
-        offset = 0
         rivals = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
-        for rival in sorted(rivals, key=lambda b: b.offset):
-            if offset + buffer.size <= rival.offset:
-                break
-            offset = max(offset, _aligned(rival.offset + rival.size))
-        placed.append(replace(buffer, offset=offset))
+        forbidden = [_forbidden(buffer, rival, pairs) for rival in rivals]
+        placed.append(replace(buffer, offset=_lowest(forbidden)))
     size = _aligned(max(b.offset + b.size for b in placed))
     return MemoryPlan(size, tuple(sorted(placed, key=lambda b: (b.first, b.kind == "scratch", b.offset))))
+
+
+def _forbidden(buffer: Buffer, rival: Buffer, pairs: Mapping[tuple[str, str], int]) -> tuple[int, int]:
+    """Offsets strictly between these two would put `buffer` in the way of `rival`."""
+    low, high = rival.offset - buffer.size, rival.offset + rival.size
+    if "scratch" in (buffer.kind, rival.kind):
+        return low, high
+    if (buffer.name, rival.name) in pairs:  # buffer is the output: it must start early enough
+        low = max(low, rival.offset - pairs[buffer.name, rival.name])
+    elif (rival.name, buffer.name) in pairs:  # buffer is the input: it must start late enough
+        high = min(high, rival.offset + pairs[rival.name, buffer.name])
+    return low, high
+
+
+def _lowest(forbidden: Sequence[tuple[int, int]]) -> int:
+    """The lowest aligned offset outside all these open intervals."""
+    offset = 0
+    while blocking := [_aligned(high) for low, high in forbidden if low < offset < high]:
+        offset = min(blocking)
+    return offset

@@ -46,5 +46,5 @@ def data_file(folder: str, name: str, suffix: str, error: type[TrecDseError]) ->
 
 
 def data_names(folder: str, suffix: str) -> list[str]:
-    """Sorted stems of the shipped files in `targets/` or `search_spaces/`."""
+    """Sorted stems of the shipped files in `targets/`, `search_spaces/` or `presets/`."""
     return sorted(path.stem for path in data_folder(folder).glob(f"*{suffix}") if not path.name.startswith("_"))

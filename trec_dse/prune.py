@@ -48,8 +48,10 @@ def prune(
 
     `input_shape` is (H, W, C). `shares` maps layer names to the share removed; "*" stands for every layer not named.
     The last layer, whose outputs are the classes, stays whole. Layers whose channels are added together keep as
-    many as the smallest of their shares asks for. `ranking` says what is important; the channels in `masked`, see
-    `GradualPruning`, go first. Raises CandidateError for a name that cannot be pruned.
+    many as the smallest of their shares asks for; where concatenated layers are added to one layer, each of them
+    and its part of that one layer. A depthwise convolution keeps the channels that it is given. `ranking` says what is
+    important; the channels in `masked`, see `GradualPruning`, go first. Raises CandidateError for a name that cannot be
+    pruned.
     """
     pruned = copy.deepcopy(model)
     was_training = pruned.training
@@ -85,15 +87,21 @@ class _Groups:
         importance = scorer(self._model, ranking)
         removals = []
         for i, group in enumerate(self.walk()):
-            coupled = [d.target.module for d, _ in group if _REMOVERS.get(type(d.target.module)) == d.handler]
-            channels = self._graph.get_out_channels(coupled[0])
-            target = channel_target(channels, min(self._share_of[layer] for layer in coupled), self._round_to)
-            scores = importance(group) if target < channels else torch.zeros(channels)
+            parts = [(part, self._n_removed(layers, part)) for layers, part in _parts(group)]
+            scores = importance(group)
             if i < len(first):
                 scores[list(first[i])] = -math.inf
-            removals.append(tuple(sorted(scores.argsort(stable=True)[: channels - target].tolist())))
+            removed: list[int] = []
+            for part, n_removed in parts:
+                order = scores[part].argsort(stable=True)[:n_removed]
+                removed += [part[place] for place in order.tolist()]
+            removals.append(tuple(sorted(removed)))
         self._model.zero_grad(set_to_none=True)
         return tuple(removals)
+
+    def _n_removed(self, layers: list[nn.Module], part: list[int]) -> int:
+        share = min(self._share_of[layer] for layer in layers)
+        return len(part) - channel_target(len(part), share, self._round_to)
 
     def outputs(self, removals: Removals) -> Iterator[tuple[nn.Module, list[int]]]:
         """Every module that gives channels of `removals`, and which of its own they are."""
@@ -103,6 +111,25 @@ class _Groups:
                 channels = [own for own, root in pairs if root in removed]
                 if channels and item.dep.handler in OUTPUT_HANDLERS:
                     yield item.dep.target.module, channels
+
+
+def _parts(group: tp.dependency.Group) -> list[tuple[list[nn.Module], list[int]]]:
+    """The group's channels, parted by the layers that make them: those layers, and channel numbers in the group.
+
+    A channel is made by several layers where their outputs are added; by other ones in each part where layers that
+    are concatenated meet one layer that is as wide as all of them.
+    """
+    makers: dict[int, list[nn.Module]] = {}
+    for item in group:
+        layer = item.dep.target.module
+        if _REMOVERS.get(type(layer)) == item.dep.handler:
+            for channel in item.root_idxs:
+                makers.setdefault(channel, []).append(layer)
+    parts: dict[tuple[int, ...], tuple[list[nn.Module], list[int]]] = {}
+    for channel in sorted(makers):
+        key = tuple(sorted(id(layer) for layer in makers[channel]))
+        parts.setdefault(key, (makers[channel], []))[1].append(channel)
+    return list(parts.values())
 
 
 class GradualPruning:
@@ -222,8 +249,12 @@ def _trace(model: nn.Module) -> fx.Graph:
 
 
 def _layers_in_order(model: nn.Module, images: torch.Tensor) -> dict[str, nn.Module]:
-    """Convolutions and dense layers by name, in the order in which they run."""
-    names = {layer: name for name, layer in model.named_modules() if type(layer) in _REMOVERS}
+    """Convolutions, except grouped ones, and dense layers by name, in the order in which they run."""
+    names = {
+        layer: name
+        for name, layer in model.named_modules()
+        if type(layer) in _REMOVERS and getattr(layer, "groups", 1) == 1
+    }
     order: dict[str, nn.Module] = {}
 
     def seen(layer: nn.Module, _: tuple[torch.Tensor, ...]) -> None:

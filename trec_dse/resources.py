@@ -1,4 +1,4 @@
-"""Where the shipped boards, search spaces and C files are, in a wheel as in a checkout."""
+"""Where the shipped boards, search spaces, presets and C files are, in a wheel as in a checkout."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def data_folder(name: str) -> Path:
-    """Folder `targets` or `search_spaces`: packed inside an installed wheel, beside the package in a checkout."""
+    """A folder of shipped files, such as `targets`: packed inside a wheel, beside the package in a checkout."""
     packed = _PACKAGE / f"_{name}"
     return packed if packed.is_dir() else _PACKAGE.parent / name
 

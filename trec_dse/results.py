@@ -31,7 +31,11 @@ class TrecCost:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One node of the graph on one target. `flash_bytes` holds its weights, tables and parameter struct."""
+    """One node of the graph on one target. `flash_bytes` holds its weights, tables and parameter struct.
+
+    Attributes:
+        note: why TREC leaves this convolution dense although it was asked for; otherwise empty.
+    """
 
     name: str
     op: str
@@ -41,6 +45,7 @@ class LayerCost:
     flash_bytes: int
     scratch_bytes: int
     trec: TrecCost | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

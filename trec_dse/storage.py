@@ -20,6 +20,7 @@ from pathlib import Path
 from platform import python_version
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import OptunaError
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
@@ -39,6 +40,7 @@ from trec_dse.target import Target
 JOURNAL = "study.journal"
 SETTINGS = "study.json"
 LOCK = "coordinator.lock"
+SPACE_COPY = "search_space.py"
 
 # user attributes of a trial
 KEY = "key"
@@ -213,6 +215,11 @@ def read_evaluation(folder: Path, key: str) -> Evaluation | None:
     return codec.from_json(text, Evaluation, str(path), StudyError)
 
 
+def distributions(folder: Path) -> dict[int, dict[str, BaseDistribution]]:
+    """What the parameters of each trial were drawn from, by trial number; changes nothing."""
+    return {trial.number: trial.distributions for trial in _trials(folder, read_settings(folder), None)}
+
+
 def load_study(folder: Path, storage_url: str | None = None) -> StudyRecord:
     """A study read back, also while a search writes it; changes nothing.
 
@@ -220,22 +227,27 @@ def load_study(folder: Path, storage_url: str | None = None) -> StudyRecord:
     A trial whose evaluation was removed or damaged is shown as failed, with the reason.
     """
     settings = read_settings(folder)
-    url = storage_url or settings.storage
-    trials: list[FrozenTrial] = []
-    if url is not None or (folder / JOURNAL).is_file():
-        try:
-            storage = _read_only_journal(folder) if url is None else optuna.storages.get_storage(url)
-            trials = storage.get_all_trials(storage.get_study_id_from_name(settings.name), deepcopy=False)
-        except KeyError:
-            # the search has been asked for, but not a single trial yet
-            trials = []
-        except _DATABASE_ERRORS as problem:
-            raise StudyError(f"the storage of {folder} cannot be read: {problem}") from problem
+    trials = _trials(folder, settings, storage_url)
     retries = {trial.user_attrs[RETRY_OF]: trial.number for trial in trials if RETRY_OF in trial.user_attrs}
     records = tuple(_record(folder, trial, retries) for trial in trials if trial.state != TrialState.WAITING)
     return StudyRecord(
         settings.name, settings.space, settings.target, settings.seed, settings.versions, records, settings.objectives
     )
+
+
+def _trials(folder: Path, settings: StudySettings, storage_url: str | None) -> list[FrozenTrial]:
+    """All trials of the study's storage, which is only read."""
+    url = storage_url or settings.storage
+    if url is None and not (folder / JOURNAL).is_file():
+        return []
+    try:
+        storage = _read_only_journal(folder) if url is None else optuna.storages.get_storage(url)
+        return storage.get_all_trials(storage.get_study_id_from_name(settings.name), deepcopy=False)
+    except KeyError:
+        # the search has been asked for, but not a single trial yet
+        return []
+    except _DATABASE_ERRORS as problem:
+        raise StudyError(f"the storage of {folder} cannot be read: {problem}") from problem
 
 
 def _record(folder: Path, trial: FrozenTrial, retries: Mapping[int, int]) -> TrialRecord:

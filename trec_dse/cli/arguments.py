@@ -17,6 +17,9 @@ a first search, in minutes, without a board:
 exit codes: 0 done, 1 the answer is no (a mismatch, nothing fits), 2 bad input or a missing tool, 130 interrupted
 """
 
+_PRESETS = ", ".join(plugins.data_names("presets", ".json"))
+_CANDIDATE_HELP = f"the path of a .json, as a study's folder holds them, or a preset ({_PRESETS})"
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `args.verb` names the file that runs."""
@@ -25,7 +28,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"trec-dse {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_search, _resume, _status, _report, _pick, _export, _validate, _estimate, _train, _targets, _doctor):
+    adders = (
+        _search,
+        _resume,
+        _status,
+        _report,
+        _pick,
+        _rescore,
+        _export,
+        _validate,
+        _estimate,
+        _train,
+        _targets,
+        _doctor,
+    )
+    for add in adders:
         add(verbs)
     return parser
 
@@ -131,6 +148,18 @@ def _pick(verbs: _Verbs) -> None:
     )
 
 
+def _rescore(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "rescore",
+        "the same trained networks priced for another board, nothing trained",
+        "trec-dse rescore runs/first --target nucleo-f746zg --out runs/first-f746",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
+    _target(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR2", help="the new study's folder (default DIR-TARGET)")
+
+
 def _export(verbs: _Verbs) -> None:
     parser = _verb(
         verbs,
@@ -168,7 +197,9 @@ def _estimate(verbs: _Verbs) -> None:
         "trec-dse estimate candidate.json --target nucleo-f746zg",
     )
     parser.add_argument(
-        "what", metavar="SPACE|CANDIDATE.json", help="a search space, sampled at random, or one candidate"
+        "what",
+        metavar="SPACE|CANDIDATE",
+        help=f"a search space, sampled at random, or one candidate: {_CANDIDATE_HELP}",
     )
     _target(parser)
     parser.add_argument("--samples", type=_positive, default=10, metavar="N", help="candidates of a space (default 10)")
@@ -183,9 +214,7 @@ def _train(verbs: _Verbs) -> None:
         "train and price one candidate, no search",
         "trec-dse train candidate.json --target stm32f469i-disco --out runs/one",
     )
-    parser.add_argument(
-        "candidate", type=Path, metavar="CANDIDATE.json", help="a candidate, as a study's folder holds them"
-    )
+    parser.add_argument("candidate", metavar="CANDIDATE", help=_CANDIDATE_HELP)
     _target(parser)
     parser.add_argument("--out", type=Path, default=Path("runs/one"), metavar="DIR", help="default %(default)s")
     _data(parser)

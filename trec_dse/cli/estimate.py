@@ -18,8 +18,8 @@ from trec_dse.target import Target, load_target
 def run(args: argparse.Namespace) -> int:
     """One candidate in full, or random candidates of a space as a table. 1 if the one candidate does not fit."""
     target = load_target(plugins.data_file("targets", args.target, ".toml", TargetError))
-    if args.what.endswith(".json"):
-        return _one(read_candidate(Path(args.what)), target, args)
+    if args.what.endswith(".json") or args.what in plugins.data_names("presets", ".json"):
+        return _one(read_candidate(args.what), target, args)
     space = load_search_space(args.what)
     candidates = sample_at_random(space, args.samples, args.seed)
     dataset = _dataset(space.dataset, args.data)
@@ -36,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_candidate(path: Path) -> Candidate:
-    """The candidate of a JSON file; CandidateError says what is wrong with it."""
+def read_candidate(given: str) -> Candidate:
+    """The candidate of a JSON file, or the preset of that name; CandidateError says what is wrong with it."""
+    path = plugins.data_file("presets", given, ".json", CandidateError)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as problem:
@@ -76,8 +77,9 @@ def _dataset(name: str, data_dir: Path | None) -> Dataset:
     except DatasetError as problem:
         if data_dir is not None and data_dir.is_dir():
             raise
+        made_up = datasets.placeholder(name)
         print(f"no data for {name} ({problem}): clusters are counted on made-up images", file=sys.stderr)
-        return datasets.placeholder(name)
+        return made_up
 
 
 def _row(candidate: Candidate, cost: Cost) -> list[str]:

@@ -77,6 +77,9 @@ def print_cost(cost: Cost) -> None:
         figures = [f"{layer.macs:,}", f"{layer.cycles:,}", f"{layer.flash_bytes:,}", f"{layer.scratch_bytes:,}"]
         rows.append([layer.name, layer.op, shape, trec, ratio, *figures])
     print_table("Layers", ["layer", "op", "output", "TREC", "r_t", "MACs", "cycles", "Flash B", "scratch B"], rows)
+    for layer in cost.layers:
+        if layer.note:
+            print(f"{layer.name} {layer.note}")
     print()
     steps = [layer.name for layer in cost.layers]
     buffers = [[b.name, b.kind, f"{b.offset:,}", f"{b.size:,}", steps[b.first], steps[b.last]] for b in cost.buffers]

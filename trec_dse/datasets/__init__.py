@@ -1,5 +1,7 @@
 """Data sets, one file each: ``load(root)`` reads it from a folder, ``FILES`` lists what can be downloaded for it.
 
+A file with ``NEEDS_FOLDER`` cannot be downloaded: ``npz`` and ``image_folder`` read data of one's own.
+
 Images stay uint8 in NHWC order; a network sees (image / 255 - mean) / std, channel by channel.
 """
 
@@ -21,13 +23,15 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     """The data set `name`, kept in memory for the next call.
 
     With `data_dir` its files are expected there, or in ``data_dir/name``, and nothing is downloaded. Without, they
-    are taken from the user's cache and downloaded into it if need be. Raises DatasetError if they are missing, cut
-    short or not the published ones.
+    are taken from the user's cache and downloaded into it if need be and possible. Raises DatasetError if they are
+    missing, cut short or not the published ones.
     """
     module = plugins.load("datasets", name, DatasetError)
     folder = data_dir if data_dir is not None else cache_folder() / "data"
     if data_dir is None:
         fetch_missing(module.FILES, folder / name)
+        if getattr(module, "NEEDS_FOLDER", False) and not (folder / name).is_dir():
+            raise DatasetError(f"data set {name!r} cannot be downloaded; give the folder of its files as --data-dir")
     elif not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; the data directory must hold the files of {name!r}")
     dataset = module.load(folder / name if (folder / name).is_dir() else folder)
@@ -39,6 +43,8 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
 def placeholder(name: str) -> Dataset:
     """Made-up images in the shape of the data set `name`: its real ones are not needed to price a network."""
     module = plugins.load("datasets", name, DatasetError)
+    if not hasattr(module, "INPUT_SHAPE"):
+        raise DatasetError(f"data set {name!r} has the shape of your own files; give their folder as --data-dir")
     return _types.placeholder(name, module.INPUT_SHAPE, module.N_CLASSES)
 
 

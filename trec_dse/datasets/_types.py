@@ -11,6 +11,7 @@ from torch import Tensor
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+_COUNTED_AT_ONCE = 8192  # images; counting takes eight bytes per pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +64,10 @@ class Dataset:
     @classmethod
     def of(cls, name: str, train: Split, validation: Split, test: Split) -> Self:
         """A data set from its splits; counts classes, measures mean and deviation, hashes the content."""
-        counts = np.stack(
-            [np.bincount(train.images[..., c].ravel(), minlength=256) for c in range(train.images.shape[3])]
-        )
+        counts = np.zeros((train.images.shape[3], 256), dtype=np.int64)
+        for first in range(0, len(train), _COUNTED_AT_ONCE):
+            part = train.images[first : first + _COUNTED_AT_ONCE]
+            counts += [np.bincount(part[..., c].ravel(), minlength=256) for c in range(len(counts))]
         values = np.arange(256) / 255
         mean = counts @ values / counts.sum(axis=1)
         variance = counts @ values**2 / counts.sum(axis=1) - mean**2
@@ -110,6 +112,16 @@ def hold_out(split: Split, n_images: int) -> tuple[Split, Split]:
     """All but `n_images`, and `n_images`, stratified by class and always the same."""
     order = stratified_order(split.labels, seed=0)
     return split.take(np.sort(order[n_images:])), split.take(np.sort(order[:n_images]))
+
+
+def complete(train: Split, validation: Split | None, test: Split | None) -> tuple[Split, Split, Split]:
+    """All three splits; one that is missing is a fifth of what `train` holds, stratified and always the same."""
+    fifth = len(train) // 5
+    if test is None:
+        train, test = hold_out(train, fifth)
+    if validation is None:
+        train, validation = hold_out(train, fifth)
+    return train, validation, test
 
 
 def placeholder(name: str, input_shape: tuple[int, int, int], n_classes: int, n_images: int = 64) -> Dataset:

@@ -46,7 +46,7 @@ function layerRow(layer, total, most, seen) {
     el("th", { scope: "row" }, layer.name),
     el("td", { class: "text" }, layer.op),
     el("td", {}, layer.output_shape.join("×")),
-    ...clusterCells(layer.trec, seen),
+    ...clusterCells(layer, seen),
     el("td", {}, whole(layer.macs)),
     el("td", { class: "track-cell", "aria-hidden": "true" }, bar),
     el("td", {}, whole(layer.cycles)),
@@ -56,8 +56,10 @@ function layerRow(layer, total, most, seen) {
   );
 }
 
-/* Five cells; empty ones for a dense layer. What a firmware counted stands behind the estimate. */
-function clusterCells(trec, seen) {
+/* Five columns, for a dense layer empty or with the reason why TREC left it so. What a firmware counted stands behind
+   the estimate. */
+function clusterCells({ trec, note }, seen) {
+  if (note) return [el("td", { class: "text quiet small", colspan: 5 }, note)];
   if (!trec) return Array.from({ length: 5 }, () => el("td", {}));
   const counted = isKnown(seen) ? el("span", { class: "quiet" }, ` (${format(seen)} measured)`) : null;
   return [

@@ -46,19 +46,21 @@ def apply_trec(
 ) -> nn.Module:
     """A copy of `model` in which the convolutions named in `configs` have become `TrecConv2d`.
 
-    `calibration` is a batch of normalised images (B, C, H, W). Hashes are initialised one after the other in
-    the order of `configs`, so that each layer sees what the TREC layers before it really give.
+    `calibration` is a batch of normalised images (B, C, H, W). One pass over it initialises the hashes as the layers
+    run, so that each layer sees what the TREC layers before it really give.
     """
     changed = copy.deepcopy(model)
+    layers: dict[str, TrecConv2d] = {}
     for name, config in configs.items():
         conv = dict(changed.named_modules()).get(name)
         if not isinstance(conv, nn.Conv2d):
             found = "no such layer" if conv is None else type(conv).__name__
             raise CandidateError(f"TREC is asked for {name!r}: found {found}, needed a convolution")
-        layer = TrecConv2d.from_conv(conv, config, hash_gradient=hash_gradient)
-        layer.initialise_hash(_input_of(changed, conv, calibration))
+        layers[name] = TrecConv2d.from_conv(conv, config, hash_gradient=hash_gradient)
         parent, _, attribute = name.rpartition(".")
-        setattr(changed.get_submodule(parent), attribute, layer)
+        setattr(changed.get_submodule(parent), attribute, layers[name])
+    if layers:
+        _initialise(changed, layers, calibration)
     return changed
 
 
@@ -67,23 +69,28 @@ def trec_layers(model: nn.Module) -> dict[str, TrecConv2d]:
     return {name: module for name, module in model.named_modules() if isinstance(module, TrecConv2d)}
 
 
-def _input_of(model: nn.Module, layer: nn.Module, images: Tensor) -> Tensor:
-    """What `layer` gets as its input when `model` sees `images`."""
-    seen: list[Tensor] = []
+def _initialise(model: nn.Module, layers: Mapping[str, TrecConv2d], images: Tensor) -> None:
+    """Set the hash of each of `layers` from what it gets when `model` sees `images`."""
+    n_runs = dict.fromkeys(layers, 0)
 
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(inputs[0].detach())
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            n_runs[name] += 1
+            layers[name].initialise_hash(inputs[0])
 
-    handle = layer.register_forward_pre_hook(keep)
+        return hook
+
+    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
     was_training = model.training
     try:
         _run(model.eval(), images)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         model.train(was_training)
-    if len(seen) != 1:
-        raise UnsupportedError(f"a TREC layer must run once per image; this one runs {len(seen)} times")
-    return seen[0]
+    for name, runs in n_runs.items():
+        if runs != 1:
+            raise UnsupportedError(f"a TREC layer must run once per image; {name!r} runs {runs} times")
 
 
 @torch.no_grad()

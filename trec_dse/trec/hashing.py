@@ -82,13 +82,31 @@ def principal_hash(rows: Tensor, hash_bits: int, vector_length: int, *, shared: 
     return hash_vectors.to(rows.dtype), thresholds.to(rows.dtype)
 
 
+def _spectrum(centred: Tensor, n_wanted: int) -> tuple[Tensor, Tensor]:
+    """The `n_wanted` largest variances and their directions (L, n_wanted) of centred vectors (rows, L).
+
+    With fewer rows than components the products between rows have the same spectrum and are far quicker to
+    decompose. Directions that no row spans are orthogonal to all others and have variance 0.
+    """
+    n_rows, length = centred.shape
+    if n_rows >= length:
+        variances, directions = torch.linalg.eigh(centred.T @ centred / n_rows)
+        return variances.flip(0)[:n_wanted], directions.flip(1)[:, :n_wanted]
+    variances, combinations = torch.linalg.eigh(centred @ centred.T / n_rows)
+    spanned = centred.T @ combinations.flip(1)[:, :n_wanted]
+    missing = n_wanted - spanned.shape[1]
+    spare = torch.eye(length, max(0, missing), dtype=centred.dtype, device=centred.device)
+    directions, _ = torch.linalg.qr(torch.cat([spanned, spare], dim=1))
+    padded = torch.cat([variances.flip(0), variances.new_zeros(max(0, missing))])
+    return padded[:n_wanted], directions
+
+
 def _principal_directions(vectors: Tensor, hash_bits: int) -> tuple[Tensor, Tensor]:
     """Directions (L, H) and thresholds (H,) of the vectors (rows, L) of one slice."""
-    n_rows, length = vectors.shape
+    length = vectors.shape[1]
     mean = vectors.mean(dim=0)
     centred = vectors - mean
-    variances, directions = torch.linalg.eigh(centred.T @ centred / n_rows)
-    variances, directions = variances.flip(0), directions.flip(1)  # largest first
+    variances, directions = _spectrum(centred, min(hash_bits, length))
     if hash_bits > length:
         generator = torch.Generator().manual_seed(hash_bits)
         mixture = torch.randn(length, hash_bits - length, generator=generator, dtype=torch.float64).to(vectors.device)

@@ -1,10 +1,12 @@
 """From the few numbers that a search chooses to one `TrecConfig` per convolution."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from trec_dse.candidate import HashScope, TrecConfig, TrecPolicy
+from trec_dse.candidate import TrecConfig, TrecPolicy
 from trec_dse.errors import CandidateError
+
+_RECOVERY_MACS = 3.0  # what finding a row's cluster and adding its result costs, in MACs of a dense convolution
 
 
 @dataclass(frozen=True)
@@ -23,28 +25,91 @@ class ConvShape:
         return self.kernel_h * self.kernel_w * self.in_channels
 
 
+# What a layer costs with TREC if every cluster that there can be is found; the dense layer costs 1.
+RelativeCost = Callable[[ConvShape, TrecConfig], float]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Configs in network order, and for the layers that TREC would not make faster why they stay dense."""
+
+    configs: dict[str, TrecConfig]
+    reasons: dict[str, str]
+
+
 def resolve(policy: TrecPolicy, shapes: Mapping[str, ConvShape]) -> dict[str, TrecConfig]:
+    """The configs of `decide` where nothing is known of the target."""
+    return decide(policy, shapes).configs
+
+
+def relative_operations(shape: ConvShape, config: TrecConfig) -> float:
+    """`RelativeCost` from counts alone: H/M + (1 - r_t) (1 - exact/M) + recovery/L + recovery/M.
+
+    r_t is the least that there can be in one image, 1 - min(2**H, N, max_clusters) / N; exact is H with kernel reuse
+    and 0 without.
+    """
+    kernels = shape.out_channels
+    exact = config.hash_bits if config.scope == "kernel_reuse" else 0
+    centroids = most_clusters(shape, config) / shape.n_positions * (1 - exact / kernels)
+    return config.hash_bits / kernels + centroids + _RECOVERY_MACS * (1 / config.vector_length + 1 / kernels)
+
+
+def most_clusters(shape: ConvShape, config: TrecConfig) -> int:
+    """The most clusters of one slice in one image."""
+    limit: int = min(1 << config.hash_bits, shape.n_positions)
+    return limit if config.max_clusters is None else min(limit, config.max_clusters)
+
+
+def decide(
+    policy: TrecPolicy, shapes: Mapping[str, ConvShape], relative_cost: RelativeCost = relative_operations
+) -> Decision:
     """A config for every layer that `policy` treats; `shapes` is in network order, and so is the result.
 
     The first half of the treated layers, rounded up, counts as early. H never exceeds floor(log2 N), nor the number
     of kernels where they are reused. Kernel reuse goes to the layers with most hash values, K * H; the first one on
-    ties. Raises CandidateError for a layer that is not there or a policy without a vector length.
+    ties. With `only_where_it_pays`, layers whose `relative_cost` is not below 1 stay dense, before any is chosen for
+    kernel reuse. Raises CandidateError for a layer that is not there or a policy without a vector length.
     """
+    configs = _wanted(policy, shapes)
+    reasons: dict[str, str] = {}
+    if policy.only_where_it_pays:
+        costs = {name: relative_cost(shapes[name], config) for name, config in configs.items()}
+        reasons = {name: _reason(shapes[name], configs[name], cost) for name, cost in costs.items() if cost >= 1}
+        configs = {name: config for name, config in configs.items() if name not in reasons}
+    free = [name for name in configs if name not in policy.layer_configs]
+    by_size = sorted(free, key=lambda name: -shapes[name].unfolded_length * configs[name].hash_bits)
+    for name in by_size[: policy.n_kernel_reuse]:
+        configs[name] = _fitted(replace(configs[name], scope="kernel_reuse"), shapes[name])
+    return Decision(configs, reasons)
+
+
+def _wanted(policy: TrecPolicy, shapes: Mapping[str, ConvShape]) -> dict[str, TrecConfig]:
+    """What `policy` asks for, in network order, without kernel reuse but where it is given outright."""
     names = _treated(policy, shapes)
     n_early = (len(names) + 1) // 2
-    bits: dict[str, int] = {}
-    for place, name in enumerate(names):
-        asked = policy.hash_bits_early if place < n_early else policy.hash_bits_late
-        bits[name] = min(asked, shapes[name].n_positions.bit_length() - 1)
-    by_size = sorted(names, key=lambda name: -shapes[name].unfolded_length * bits[name])
-    reusing = set(by_size[: policy.n_kernel_reuse])
-    configs = {}
-    for name in names:
-        shape = shapes[name]
-        scope: HashScope = "kernel_reuse" if name in reusing else policy.scope
-        hash_bits = min(bits[name], shape.out_channels) if name in reusing else bits[name]
-        configs[name] = TrecConfig(hash_bits, _vector_length(policy, shape), scope, policy.max_clusters)
+    configs: dict[str, TrecConfig] = {}
+    for name, shape in shapes.items():
+        if name in policy.layer_configs:
+            configs[name] = _fitted(policy.layer_configs[name], shape)
+        elif name in names:
+            asked = policy.hash_bits_early if names.index(name) < n_early else policy.hash_bits_late
+            bits = min(asked, shape.n_positions.bit_length() - 1)
+            configs[name] = TrecConfig(bits, _vector_length(policy, shape), policy.scope, policy.max_clusters)
     return configs
+
+
+def _fitted(config: TrecConfig, shape: ConvShape) -> TrecConfig:
+    """`config` with the nearest L that divides K, and no more reused kernels than there are."""
+    bits = min(config.hash_bits, shape.out_channels) if config.scope == "kernel_reuse" else config.hash_bits
+    return replace(config, hash_bits=bits, vector_length=nearest_divisor(shape.unfolded_length, config.vector_length))
+
+
+def _reason(shape: ConvShape, config: TrecConfig, cost: float) -> str:
+    bits, length = config.hash_bits, config.vector_length
+    return (
+        f"stays dense: with H {bits} and L {length} it could find {most_clusters(shape, config)} clusters in "
+        f"{shape.n_positions} rows and cost {cost:.2f} times as much"
+    )
 
 
 def nearest_divisor(number: int, wanted: int) -> int:
@@ -54,13 +119,13 @@ def nearest_divisor(number: int, wanted: int) -> int:
 
 
 def _treated(policy: TrecPolicy, shapes: Iterable[str]) -> list[str]:
+    """The layers without a config of their own that `policy` treats, in network order."""
     present = list(shapes)
-    if policy.layers is None:
-        return present
-    missing = [name for name in policy.layers if name not in present]
+    asked = present if policy.layers is None else policy.layers
+    missing = [name for name in (*asked, *policy.layer_configs) if name not in present]
     if missing:
         raise CandidateError(f"TREC is asked for {', '.join(missing)}; the convolutions are {', '.join(present)}")
-    return [name for name in present if name in policy.layers]
+    return [name for name in present if name in asked and name not in policy.layer_configs]
 
 
 def _vector_length(policy: TrecPolicy, shape: ConvShape) -> int:

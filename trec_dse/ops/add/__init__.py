@@ -33,6 +33,10 @@ class Add:
         """None."""
         return 0
 
+    def overlap(self, *inputs: Shape) -> int | None:
+        """Values are written where they were read, or before."""
+        return 0
+
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """Sums."""
         return (Work("add_value", math.prod(inputs[0])),)

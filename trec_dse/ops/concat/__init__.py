@@ -30,6 +30,10 @@ class Concat:
         """None."""
         return 0
 
+    def overlap(self, *inputs: Shape) -> int | None:
+        """None: each input is written all over the output."""
+        return None
+
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """Rescaled values, and pixels."""
         pixels = inputs[0][0] * inputs[0][1]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
 from trec_dse.ops._fixed_point import affine_weights, bounds, requantize, rescale_field, unfold, window_field
+from trec_dse.ops._in_place import raster_distance
 
 Activation = Literal["none", "relu"]
 
@@ -40,6 +41,10 @@ class Conv2d:
     def scratch_bytes(self, *inputs: Shape) -> int:
         """One row of the unfolded input."""
         return self.row_length(inputs[0])
+
+    def overlap(self, *inputs: Shape) -> int | None:
+        """The output follows the reading of the input at this distance."""
+        return raster_distance(self.window, inputs[0], self.output_shape(*inputs)[2])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """Products, dot-product calls, gathered bytes and pixels."""

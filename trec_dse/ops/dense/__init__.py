@@ -35,6 +35,10 @@ class Dense:
         """None."""
         return 0
 
+    def overlap(self, *inputs: Shape) -> int | None:
+        """None: every output reads the whole input."""
+        return None
+
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """Products and dot-product calls."""
         return (Work("dense_mac", self.macs(*inputs)), Work("dense_dot", self.out_features))

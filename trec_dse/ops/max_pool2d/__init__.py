@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
 from trec_dse.ops._fixed_point import unfold, window_field
+from trec_dse.ops._in_place import raster_distance
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class MaxPool2d:
     def scratch_bytes(self, *inputs: Shape) -> int:
         """None."""
         return 0
+
+    def overlap(self, *inputs: Shape) -> int | None:
+        """The output follows the reading of the input at this distance."""
+        return raster_distance(self.window, inputs[0], self.output_shape(*inputs)[2])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """Compared values, and windows."""

@@ -1,5 +1,6 @@
 """TREC convolution: rows of the unfolded input are clustered by hashing, one product per cluster."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -106,6 +107,10 @@ class TrecConv2d:
         alive = self.cap(shape) * (4 + 2 * self.config.vector_length) + 2
         rows = self.n_positions(shape) * (4 * self.exact_channels + n_slices)
         return self._common_bytes(shape) + rows + n_slices * alive
+
+    def overlap(self, *inputs: Shape) -> int | None:
+        """Anywhere: all rows are clustered, into the workspace, before the first output is written."""
+        return -math.prod(inputs[0])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """Hashing, stack updates, divisions, centroid products and the recovery of the rows."""

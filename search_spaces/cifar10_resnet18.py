@@ -1,0 +1,46 @@
+"""ResNet-18 for CIFAR-10, from an eighth to half of its width; more than that no microcontroller's Flash takes.
+
+Where clustering cannot pay, as in the last stage with its 16 positions, a layer stays dense. This is a space for a GPU
+or for patience. Every parameter is suggested in every trial, used or not: the sampler then sees a space of one shape.
+"""
+
+from typing import Literal, cast, get_args
+
+from optuna.trial import BaseTrial
+
+from trec_dse.candidate import Candidate, Recipe, SlicePolicy, TrecPolicy
+
+DATASET = "cifar10"
+Scope = Literal["per_slice", "shared"]
+RECIPE = Recipe(epochs=40, fine_tune_epochs=8, trec_epochs=8, batch_size=128, learning_rate=0.1)
+
+
+def suggest(trial: BaseTrial) -> Candidate:
+    """ResNet-18 of some width, dense or clustered, pruned or not."""
+    width = trial.suggest_categorical("width", [0.125, 0.1875, 0.25, 0.375, 0.5])
+    use_trec = trial.suggest_categorical("use_trec", [True, False])
+    trec = suggest_trec(trial)
+    pruning = trial.suggest_categorical("pruning", [0.0, 0.25, 0.5, 0.75])
+    return Candidate(
+        dataset=DATASET,
+        network="resnet18",
+        network_args={"width": width},
+        trec=trec if use_trec else None,
+        pruning={"*": pruning} if pruning else {},
+        recipe=RECIPE,
+    )
+
+
+def suggest_trec(trial: BaseTrial) -> TrecPolicy:
+    """How the twenty convolutions cluster: K is 27, then 9 C, and C in the three shortcuts."""
+    slice_policy = cast(SlicePolicy, trial.suggest_categorical("slice_policy", get_args(SlicePolicy)))
+    vector_length = trial.suggest_categorical("vector_length", [16, 32, 48, 96, 144, 288])
+    return TrecPolicy(
+        hash_bits_early=trial.suggest_int("hash_bits_early", 2, 6),
+        hash_bits_late=trial.suggest_int("hash_bits_late", 2, 5),
+        slice_policy=slice_policy,
+        vector_length=vector_length if slice_policy == "custom" else 0,
+        scope=cast(Scope, trial.suggest_categorical("scope", get_args(Scope))),
+        n_kernel_reuse=trial.suggest_categorical("n_kernel_reuse", [0, 1, 2, 5, 10]),
+        only_where_it_pays=True,
+    )

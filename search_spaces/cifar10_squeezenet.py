@@ -1,0 +1,50 @@
+"""SqueezeNet for CIFAR-10 in its three forms, from a quarter of its width to all of it.
+
+Up to 30 convolutions: their hash bits follow from two numbers, one for the first half of those that cluster and one for
+the second. Where clustering cannot pay, as in the last fire with its 16 positions, a layer stays dense. A trial takes
+minutes with 2,000 training images (override `n_train`) and hours with all of them on a CPU. Every parameter is
+suggested in every trial, used or not: the sampler then sees a space of one shape.
+"""
+
+from typing import Literal, cast, get_args
+
+from optuna.trial import BaseTrial
+
+from trec_dse.candidate import Candidate, Recipe, SlicePolicy, TrecPolicy
+
+DATASET = "cifar10"
+Scope = Literal["per_slice", "shared"]
+RECIPE = Recipe(epochs=30, fine_tune_epochs=6, trec_epochs=6, batch_size=64, learning_rate=0.05)
+
+
+def suggest(trial: BaseTrial) -> Candidate:
+    """SqueezeNet of some form and width, dense or clustered, pruned or not."""
+    bypass = trial.suggest_categorical("bypass", ["none", "identity", "complex"])
+    width = trial.suggest_categorical("width", [0.25, 0.375, 0.5, 0.75, 1.0])
+    use_trec = trial.suggest_categorical("use_trec", [True, False])
+    trec = suggest_trec(trial)
+    pruning = trial.suggest_categorical("pruning", [0.0, 0.25, 0.5])
+    network = {"none": "squeezenet", "identity": "squeezenet_bypass", "complex": "squeezenet_complex_bypass"}[bypass]
+    return Candidate(
+        dataset=DATASET,
+        network=network,
+        network_args={"width": width},
+        trec=trec if use_trec else None,
+        pruning={"*": pruning} if pruning else {},
+        recipe=RECIPE,
+    )
+
+
+def suggest_trec(trial: BaseTrial) -> TrecPolicy:
+    """How the convolutions cluster that can gain by it: K is 27 in the stem, then C or 9 C."""
+    slice_policy = cast(SlicePolicy, trial.suggest_categorical("slice_policy", get_args(SlicePolicy)))
+    vector_length = trial.suggest_categorical("vector_length", [8, 16, 32, 64, 144, 288])
+    return TrecPolicy(
+        hash_bits_early=trial.suggest_int("hash_bits_early", 2, 6),
+        hash_bits_late=trial.suggest_int("hash_bits_late", 2, 5),
+        slice_policy=slice_policy,
+        vector_length=vector_length if slice_policy == "custom" else 0,
+        scope=cast(Scope, trial.suggest_categorical("scope", get_args(Scope))),
+        n_kernel_reuse=trial.suggest_categorical("n_kernel_reuse", [0, 1, 2, 5, 10]),
+        only_where_it_pays=True,
+    )

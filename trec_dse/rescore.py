@@ -1,0 +1,105 @@
+"""Another board from the same trained networks: every trial is priced anew, nothing is trained.
+
+Networks and accuracies do not depend on the board; bytes, cycles and limits do. The new folder is a whole study: it can
+be reported, picked from, exported and continued. What the old board had no room for was never trained; where the
+new one has, it is queued, and `resume` trains it.
+"""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from trec_dse import codec, objectives, storage
+from trec_dse.cost import violations
+from trec_dse.durable import write_text
+from trec_dse.errors import StudyError
+from trec_dse.evaluate import cost_of, network_folder
+from trec_dse.results import Evaluation, TrialRecord
+from trec_dse.store import load_graph
+from trec_dse.target import Target
+
+RESCORED_FROM = "rescored_from"
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What became of the trials: priced anew, of those too large for the new board, queued for training."""
+
+    n_priced: int
+    n_infeasible: int
+    n_queued: int
+
+
+def rescore(folder: Path, target: Target, out: Path) -> Rescored:
+    """Write the study of `folder` for another board to `out`, which must not hold a study yet.
+
+    Raises StudyError if it does, or if `folder` holds none.
+    """
+    settings, study = storage.read_settings(folder), storage.load_study(folder)
+    if (out / storage.SETTINGS).exists():
+        raise StudyError(f"{out} already holds a study; give --out a new folder")
+    name = out.resolve().name
+    chosen = objectives.select(settings.objectives)
+    distributions = storage.distributions(folder)
+    n_priced = n_infeasible = n_queued = 0
+    with storage.open_study(out, name, chosen, settings.seed) as rescored:
+        storage.write_settings(out, replace(settings, name=name, target=target, storage=None))
+        shutil.copyfile(folder / storage.SPACE_COPY, out / storage.SPACE_COPY)
+        for record in _owners(study.trials):
+            assert record.evaluation is not None
+            if record.state == "infeasible":
+                rescored.enqueue_trial(dict(record.params), user_attrs={RESCORED_FROM: record.number})
+                n_queued += 1
+                continue
+            evaluation = _priced(record.evaluation, folder, out, target)
+            rescored.add_trial(_trial(record, evaluation, chosen, distributions[record.number]))
+            n_priced += 1
+            n_infeasible += not evaluation.is_feasible
+    return Rescored(n_priced, n_infeasible, n_queued)
+
+
+def _owners(trials: tuple[TrialRecord, ...]) -> list[TrialRecord]:
+    """The first trial of each evaluated candidate."""
+    found: dict[str, TrialRecord] = {}
+    for record in trials:
+        if record.evaluation is not None and record.state in ("complete", "infeasible"):
+            found.setdefault(record.evaluation.candidate.key, record)
+    return list(found.values())
+
+
+def _priced(evaluation: Evaluation, folder: Path, out: Path, target: Target) -> Evaluation:
+    """The evaluation for the new board, written to `out` together with the network; measurements stay behind."""
+    key = evaluation.candidate.key
+    source = network_folder(storage.evaluation_path(folder, key).parent, evaluation.key)
+    path = storage.evaluation_path(out, key)
+    cost = cost_of(load_graph(source), target)
+    priced = replace(evaluation, target=target.name, estimated=cost, violations=violations(cost, target), measured=None)
+    shutil.copytree(source, network_folder(path.parent, evaluation.key), dirs_exist_ok=True)
+    write_text(path.with_name("candidate.json"), codec.to_json(evaluation.candidate))
+    write_text(path, codec.to_json(priced))
+    return priced
+
+
+def _trial(
+    record: TrialRecord,
+    evaluation: Evaluation,
+    chosen: tuple[objectives.Objective, ...],
+    distributions: dict[str, optuna.distributions.BaseDistribution],
+) -> FrozenTrial:
+    attributes = {
+        storage.KEY: evaluation.candidate.key,
+        "effective_key": evaluation.key,
+        "macs": evaluation.estimated.macs,
+        RESCORED_FROM: record.number,
+    }
+    return optuna.trial.create_trial(
+        state=TrialState.COMPLETE,
+        values=[objective.value(evaluation) for objective in chosen],
+        params=dict(record.params),
+        distributions=distributions,
+        user_attrs=attributes,
+        constraints=dict(evaluation.violations),
+    )
