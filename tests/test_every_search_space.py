@@ -86,7 +86,7 @@ def test_a_vector_length_is_given_exactly_where_it_counts(drawn: Drawn) -> None:
 def test_what_a_candidate_does_not_use_is_not_in_its_key(drawn: Drawn) -> None:
     dense = {trial.number: candidate for trial, candidate in drawn if candidate.trec is None}
     keys = {candidate.key for candidate in dense.values()}
-    used = {(c.network, str(c.network_args), str(c.pruning)) for c in dense.values()}
+    used = {(c.network, str(c.network_args), str(c.pruning), str(c.recipe)) for c in dense.values()}
     assert len(keys) == len(used) < len(dense)
 
 

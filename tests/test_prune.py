@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from trec_dse import plugins
 from trec_dse.candidate import PruningHeuristic, PruningRecipe, TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
 from trec_dse.importance import Ranking
@@ -406,3 +407,22 @@ def test_masks_follow_layers_that_are_added() -> None:
     for output in seen.values():
         assert not output[:, masked].any()
         assert output.any(dim=(0, 2, 3)).sum() == 8
+
+
+@pytest.mark.parametrize("network", [name for name in plugins.names("networks") if name != "tiny"])
+@pytest.mark.parametrize("heuristic", ["l2", "apoz"])
+def test_a_masked_network_answers_as_the_pruned_one(network: str, heuristic: PruningHeuristic) -> None:
+    """Also where layers are added, concatenated, depthwise or normed: what is masked is all that will go."""
+    build = plugins.load("networks", network, UnsupportedError).build
+    model = _with_lively_norms(build((32, 32, 3), 10, width=0.25))
+    ranking = Ranking(heuristic, torch.randn(4, 3, 32, 32))
+    gradual = GradualPruning(model, (32, 32, 3), {"*": 0.5}, ranking=ranking)
+    gradual.mask(0.7)
+    gradual.mask(1.0)
+    assert any(gradual.masked)
+    images = torch.randn(2, 3, 32, 32)
+    masked = model(images)
+    gradual.release()
+    pruned = prune(model, (32, 32, 3), {"*": 0.5}, ranking=ranking, masked=gradual.masked)
+    assert sum(p.numel() for p in pruned.parameters()) < sum(p.numel() for p in model.parameters())
+    torch.testing.assert_close(pruned(images), masked, rtol=1e-3, atol=1e-3 * float(masked.detach().abs().max()))

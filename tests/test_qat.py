@@ -10,13 +10,16 @@ from torch import nn
 
 from trec_dse import plugins
 from trec_dse.candidate import HashScope, TrecConfig
+from trec_dse.errors import UnsupportedError
 from trec_dse.graph import INPUT, Graph, Node, Quantization, Window, quantize_array
+from trec_dse.lower import lower
 from trec_dse.ops._fake_quantization import round_half_up, to_levels
 from trec_dse.ops.add import Add
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.dense import Dense
 from trec_dse.ops.max_pool2d import MaxPool2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.prune import fold_batch_norms
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import FULL_RANGE, calibrate, quantize_with
 from trec_dse.train import _parameter_groups
@@ -117,6 +120,16 @@ def residual() -> tuple[Graph, torch.Tensor]:
 def test_a_whole_network_with_shared_scales_is_simulated_exactly() -> None:
     graph, images = residual()
     assert mismatches(graph, images) == (0, 32 * 4)
+
+
+@pytest.mark.parametrize("network", ["cifarnet", "mobilenet_v1", "resnet8", "squeezenet_bypass"])
+def test_the_shipped_networks_are_simulated_exactly(network: str) -> None:
+    torch.manual_seed(0)
+    model = plugins.load("networks", network, UnsupportedError).build((32, 32, 3), 10, width=0.25)
+    images = torch.randn(4, 32, 32, 3, dtype=torch.float64)
+    model.train()(images.permute(0, 3, 1, 2).float())  # norms that are not those of nothing
+    graph = lower(fold_batch_norms(model.eval()), (32, 32, 3))
+    assert mismatches(graph, images) == (0, 4 * 10)
 
 
 def test_an_update_moves_weights_biases_and_scales_but_neither_zero_points_nor_the_input() -> None:

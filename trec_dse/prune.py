@@ -102,6 +102,10 @@ class _Groups:
         self._model.zero_grad(set_to_none=True)
         return tuple(removals)
 
+    def _n_removed(self, layers: list[nn.Module], part: list[int]) -> int:
+        share = min(self._share_of[layer] for layer in layers)
+        return len(part) - channel_target(len(part), share, self._round_to)
+
     def outputs(self, removals: Removals) -> Iterator[tuple[nn.Module, list[int]]]:
         """Every module that gives channels of `removals`, and which of its own they are."""
         for group, removed in zip(self.walk(), removals, strict=True):
@@ -110,6 +114,25 @@ class _Groups:
                 channels = [own for own, root in pairs if root in removed]
                 if channels and item.dep.handler in OUTPUT_HANDLERS:
                     yield item.dep.target.module, channels
+
+
+def _parts(group: tp.dependency.Group) -> list[tuple[list[nn.Module], list[int]]]:
+    """The group's channels, parted by the layers that make them: those layers, and channel numbers in the group.
+
+    A channel is made by several layers where their outputs are added; by other ones in each part where layers that
+    are concatenated meet one layer that is as wide as all of them.
+    """
+    makers: dict[int, list[nn.Module]] = {}
+    for item in group:
+        layer = item.dep.target.module
+        if _REMOVERS.get(type(layer)) == item.dep.handler:
+            for channel in item.root_idxs:
+                makers.setdefault(channel, []).append(layer)
+    parts: dict[tuple[int, ...], tuple[list[nn.Module], list[int]]] = {}
+    for channel in sorted(makers):
+        key = tuple(sorted(id(layer) for layer in makers[channel]))
+        parts.setdefault(key, (makers[channel], []))[1].append(channel)
+    return list(parts.values())
 
 
 class GradualPruning:
