@@ -12,6 +12,7 @@ from optuna.trial import BaseTrial
 from trec_dse.candidate import (
     Calibration,
     Candidate,
+    PolicyScope,
     PruningHeuristic,
     PruningRecipe,
     PruningSchedule,
@@ -63,13 +64,17 @@ def suggest_trec(trial: BaseTrial) -> TrecPolicy:
     """How the convolutions cluster. 8x8 positions are at most 64 clusters, hence six hash bits."""
     slice_policy = cast(SlicePolicy, trial.suggest_categorical("slice_policy", get_args(SlicePolicy)))
     vector_length = trial.suggest_categorical("vector_length", [3, 9, 18, 36])
-    scope = trial.suggest_categorical("scope", ["per_slice", "shared"])
+    scope = cast(PolicyScope, trial.suggest_categorical("scope", get_args(PolicyScope)))
+    channel_groups = trial.suggest_categorical("channel_groups", [1, 2, 4, 8])
     n_kernel_reuse = trial.suggest_int("n_kernel_reuse", 0, N_CONVOLUTIONS)
+    if n_kernel_reuse >= N_CONVOLUTIONS:  # no layer is left for another scope
+        scope = "per_slice"
     return TrecPolicy(
         hash_bits_early=trial.suggest_int("hash_bits_early", 3, 6),
         hash_bits_late=trial.suggest_int("hash_bits_late", 3, 6),
         slice_policy=slice_policy,
         vector_length=vector_length if slice_policy == "custom" else 0,
-        scope="shared" if scope == "shared" and n_kernel_reuse < N_CONVOLUTIONS else "per_slice",
+        scope=scope,
+        channel_groups=channel_groups if scope == "strip_shared" else 1,
         n_kernel_reuse=n_kernel_reuse,
     )

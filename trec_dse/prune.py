@@ -208,25 +208,6 @@ def _silence(module: nn.Module, channels: list[int]) -> None:
             parameter[channels] = 0
 
 
-def _parts(group: tp.dependency.Group) -> list[tuple[list[nn.Module], list[int]]]:
-    """The group's channels, parted by the layers that make them: those layers, and channel numbers in the group.
-
-    A channel is made by several layers where their outputs are added; by other ones in each part where layers that
-    are concatenated meet one layer that is as wide as all of them.
-    """
-    makers: dict[int, list[nn.Module]] = {}
-    for item in group:
-        layer = item.dep.target.module
-        if _REMOVERS.get(type(layer)) == item.dep.handler:
-            for channel in item.root_idxs:
-                makers.setdefault(channel, []).append(layer)
-    parts: dict[tuple[int, ...], tuple[list[nn.Module], list[int]]] = {}
-    for channel in sorted(makers):
-        key = tuple(sorted(id(layer) for layer in makers[channel]))
-        parts.setdefault(key, (makers[channel], []))[1].append(channel)
-    return list(parts.values())
-
-
 def fold_batch_norms(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode with every batch norm folded into the convolution or dense layer before it.
 
