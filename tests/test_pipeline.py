@@ -13,11 +13,12 @@ from trec_dse import codec, datasets, plugins
 from trec_dse.candidate import Candidate, PruningRecipe, QuantizationRecipe, Recipe, TrecPolicy
 from trec_dse.cli import main
 from trec_dse.errors import InputError, StudyError, TargetError
-from trec_dse.evaluate import evaluate, evaluate_json, network_folder
+from trec_dse.evaluate import calibration_images, evaluate, evaluate_json, network_folder
 from trec_dse.measure import measure, read_manifest
+from trec_dse.quantize import quantize
 from trec_dse.results import EvaluateRequest, Evaluation, MeasureRequest
 from trec_dse.storage import evaluation_path, read_evaluation
-from trec_dse.store import load_graph
+from trec_dse.store import FLOAT_WEIGHTS, load_float, load_graph
 from trec_dse.target import Target, load_target
 
 RECIPE = Recipe(
@@ -59,6 +60,40 @@ def test_a_candidate_is_trained_and_priced(trained: tuple[Path, Evaluation, list
     assert [layer.op for layer in evaluation.estimated.layers][:2] == ["trec_conv2d", "trec_conv2d"]
     assert evaluation.test_accuracy is None  # the test split is not looked at before the front is known
     assert evaluation.versions["data_sha256"] == datasets.load("digits").sha256
+
+
+def test_the_clusters_of_every_calibration_image_are_kept(trained: tuple[Path, Evaluation, list[str]]) -> None:
+    _, evaluation, _ = trained
+    layers = [layer for layer in evaluation.estimated.layers if layer.trec]
+    assert list(evaluation.n_clusters) == [layer.name for layer in layers]
+    for layer in layers:
+        counts = evaluation.n_clusters[layer.name]
+        assert layer.trec is not None
+        assert len(counts) == RECIPE.n_calibration
+        assert layer.trec.mean_clusters == pytest.approx(sum(counts) / len(counts))
+        assert max(counts) <= layer.trec.worst_clusters
+
+
+def test_the_float_weights_that_are_kept_give_the_same_int8_network(
+    trained: tuple[Path, Evaluation, list[str]],
+) -> None:
+    root, evaluation, _ = trained
+    folder = network_folder(evaluation_path(root, CANDIDATE.key).parent, evaluation.key)
+    images = calibration_images(datasets.load("digits", None), RECIPE.n_calibration)
+    again, kept = quantize(load_float(folder), images.permute(0, 2, 3, 1)), load_graph(folder)
+    assert again.quantization == kept.quantization
+    for node, arrays in kept.weights.items():
+        assert all(np.array_equal(array, again.weights[node][name]) for name, array in arrays.items()), node
+
+
+def test_a_network_without_float_weights_says_which_file_is_missing(
+    trained: tuple[Path, Evaluation, list[str]], tmp_path: Path
+) -> None:
+    root, evaluation, _ = trained
+    shutil.copytree(network_folder(evaluation_path(root, CANDIDATE.key).parent, evaluation.key), tmp_path / "copy")
+    (tmp_path / "copy" / FLOAT_WEIGHTS).unlink()
+    with pytest.raises(StudyError, match=r"float\.safetensors"):
+        load_float(tmp_path / "copy")
 
 
 def test_the_same_network_is_never_trained_twice(trained: tuple[Path, Evaluation, list[str]]) -> None:

@@ -37,7 +37,7 @@ from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import calibrate, quantize, quantize_with, with_clusters
 from trec_dse.results import Cost, EvaluateRequest, Evaluation
-from trec_dse.store import GRAPH, load_graph, save_graph
+from trec_dse.store import GRAPH, load_graph, save_float_weights, save_graph
 from trec_dse.target import Target
 from trec_dse.toolchain import find_target_compiler
 from trec_dse.train import train
@@ -62,6 +62,29 @@ class Price:
     trec: Decision
     cost: Cost
     violations: dict[str, float]
+
+
+@dataclass(frozen=True)
+class HostRun:
+    """What the C code says of a network on this machine.
+
+    Attributes:
+        graph: with N_c as the calibration images give it; accuracy: on the validation split.
+        n_clusters: per TREC layer, N_c of each calibration image, summed over the slices.
+    """
+
+    graph: QuantizedGraph
+    accuracy: float
+    n_clusters: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The int8 network, the float network that it was made from, and that one's accuracy before int8."""
+
+    graph: QuantizedGraph
+    source: Graph
+    float_accuracy: float
 
 
 def evaluate_json(text: str, progress: Say) -> str:
@@ -93,16 +116,18 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
         known = _known(folder)
         if known is not None:
             return _again(known, load_graph(folder), request, priced)
-        graph, float_accuracy = _train(candidate, dataset, priced.trec.configs, progress)
-        graph, int8_accuracy = _run_on_host(graph, dataset, candidate)
-        cost = with_notes(cost_of(graph, request.target), priced.trec.reasons)
-        save_graph(graph, folder)
+        trained = _train(candidate, dataset, priced.trec.configs, progress)
+        run = run_on_host(trained.graph, dataset, candidate.recipe.n_calibration)
+        cost = with_notes(cost_of(run.graph, request.target), priced.trec.reasons)
+        save_float_weights(trained.source, folder)
+        save_graph(run.graph, folder)
         evaluation = replace(
             evaluation,
             estimated=cost,
             violations=violations(cost, request.target),
-            float_accuracy=float_accuracy,
-            int8_accuracy=int8_accuracy,
+            float_accuracy=trained.float_accuracy,
+            int8_accuracy=run.accuracy,
+            n_clusters=run.n_clusters,
             seconds=time.monotonic() - start,
         )
         write_text(folder / EVALUATION, codec.to_json(evaluation))
@@ -182,6 +207,18 @@ def host_network(graph: QuantizedGraph) -> HostNetwork:
     return HostNetwork.build(generate(graph, plan_memory(graph), UNUSED_BUILD_ID), kernel_sources(graph), sizes)
 
 
+def run_on_host(graph: QuantizedGraph, dataset: Dataset, n_calibration: int) -> HostRun:
+    """Run the C code on the whole validation split and on `n_calibration` training images."""
+    with host_network(graph) as network:
+        seen = network.run(int8_images(graph, dataset, dataset.train.stratified(n_calibration)))
+        run = network.run(int8_images(graph, dataset, dataset.validation))
+    layers = [call.node for call in network_calls(graph) if call.kernel.counts_clusters]
+    counts = {name: tuple(seen.n_clusters[:, i].tolist()) for i, name in enumerate(layers)}
+    means = {name: sum(each) / len(each) for name, each in counts.items()}
+    right = run.outputs.argmax(axis=1) == dataset.validation.labels
+    return HostRun(with_clusters(graph, means), float(right.mean()), counts)
+
+
 def int8_images(graph: QuantizedGraph, dataset: Dataset, split: Split) -> Int8Array:
     """The images of a split as the network reads them: int8 (n, H, W, C)."""
     return graph.quantize_images(_nhwc(dataset.normalise(split.images)).numpy())
@@ -210,10 +247,7 @@ def _locked(folder: Path) -> Iterator[Path]:
         yield folder
 
 
-def _train(
-    candidate: Candidate, dataset: Dataset, configs: dict[str, TrecConfig], progress: Say
-) -> tuple[QuantizedGraph, float]:
-    """The trained int8 network and the float accuracy of what it was made from."""
+def _train(candidate: Candidate, dataset: Dataset, configs: dict[str, TrecConfig], progress: Say) -> _Trained:
     recipe = candidate.recipe
     model = build_model(candidate, dataset.input_shape, dataset.n_classes)
     model = _trained_and_pruned(model, dataset, candidate, progress)
@@ -221,7 +255,14 @@ def _train(
     model = _with_trec(fold_batch_norms(model), candidate, configs, calibration_images(dataset, recipe.n_calibration))
     accuracy = _phase("trec" if configs else "folded", model, dataset, candidate, progress)
     images = _nhwc(calibration_images(dataset, recipe.n_calibration))
-    return _quantized(lower(model.eval(), dataset.input_shape), images, dataset, candidate, progress), accuracy
+    source = lower(model.eval(), dataset.input_shape)
+    recipe_q = recipe.quantization
+    if not recipe_q.qat_epochs:
+        return _Trained(quantize(source, images, recipe_q), source, accuracy)
+    learn_hashes = recipe.hash_gradient != "none"
+    network = QatNetwork(source, calibrate(source, images, recipe_q), learn_hashes=learn_hashes)
+    _phase("qat", network, dataset, candidate, progress)
+    return _Trained(quantize_with(network.graph, network.ranges, images), network.graph, accuracy)
 
 
 def _trained_and_pruned(model: nn.Module, dataset: Dataset, candidate: Candidate, progress: Say) -> nn.Module:
@@ -243,17 +284,6 @@ def _trained_and_pruned(model: nn.Module, dataset: Dataset, candidate: Candidate
     _phase("dense", model, dataset, candidate, progress, after_epoch)
     gradual.release()
     return prune(model, dataset.input_shape, candidate.pruning, ranking=ranking, masked=gradual.masked)
-
-
-def _quantized(graph: Graph, images: Tensor, dataset: Dataset, candidate: Candidate, progress: Say) -> QuantizedGraph:
-    """The int8 network, post-training or trained with its rounding. `images`: of calibration, (n, H, W, C)."""
-    recipe = candidate.recipe.quantization
-    if not recipe.qat_epochs:
-        return quantize(graph, images, recipe)
-    learn_hashes = candidate.recipe.hash_gradient != "none"
-    network = QatNetwork(graph, calibrate(graph, images, recipe), learn_hashes=learn_hashes)
-    _phase("qat", network, dataset, candidate, progress)
-    return quantize_with(network.graph, network.ranges, images)
 
 
 def _phase(
@@ -282,18 +312,6 @@ def _phase(
     accuracy = train(model, dataset, recipe, epochs=epochs, learning_rate=rate, device=device, on_epoch=on_epoch)
     model.cpu()  # pruning, lowering and quantising are quick and the same everywhere
     return accuracy
-
-
-def _run_on_host(graph: QuantizedGraph, dataset: Dataset, candidate: Candidate) -> tuple[QuantizedGraph, float]:
-    """The graph with N_c as the calibration images give it, and the C code's accuracy on the validation split."""
-    n = candidate.recipe.n_calibration
-    with host_network(graph) as network:
-        seen = network.run(int8_images(graph, dataset, dataset.train.stratified(n)))
-        run = network.run(int8_images(graph, dataset, dataset.validation))
-    layers = [call.node for call in network_calls(graph) if call.kernel.counts_clusters]
-    counts = {name: float(seen.n_clusters[:, i].mean()) for i, name in enumerate(layers)}
-    right = run.outputs.argmax(axis=1) == dataset.validation.labels
-    return with_clusters(graph, counts), float(right.mean())
 
 
 def _pruned(model: nn.Module, candidate: Candidate, dataset: Dataset) -> nn.Module:

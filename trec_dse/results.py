@@ -143,6 +143,7 @@ class Evaluation:
         float_accuracy, int8_accuracy: on the validation split; int8 is computed by the C code itself.
             None where the candidate cannot fit and was therefore not trained.
         test_accuracy: int8, on the test split; only ever computed for front points.
+        n_clusters: per TREC layer, N_c of each calibration image, summed over the slices, as the C code counts them.
         violations: per limit, used / limit - 1; feasible when none is above 0.
         versions: package and library versions, data hash and seed: what one needs to repeat it.
     """
@@ -156,6 +157,7 @@ class Evaluation:
     int8_accuracy: float | None = None
     test_accuracy: float | None = None
     measured: Measurement | None = None
+    n_clusters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seconds: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
 
