@@ -46,6 +46,33 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evaluation,
     return root, codec.from_json(text, Evaluation, "answer", StudyError), said
 
 
+class PulledPlugError(Exception):
+    """Stands for whatever ends a process in the middle of a training."""
+
+
+def test_a_candidate_cut_off_in_any_phase_goes_on_from_its_last_epoch(
+    trained: tuple[Path, Evaluation, list[str]], tmp_path: Path
+) -> None:
+    _, wanted, whole = trained
+    said: list[str] = []
+
+    def cut_off_at(n_lines: int) -> None:
+        def say(line: str) -> None:
+            said.append(line)
+            if len(said) == n_lines:
+                raise PulledPlugError
+
+        with pytest.raises(PulledPlugError):
+            evaluate(request(tmp_path), say)
+
+    for n_lines in (1, 3, 4):  # after the first dense epoch, in the pruned phase, after TREC's last epoch
+        cut_off_at(n_lines)
+    result = evaluate(request(tmp_path), said.append)
+    assert said == whole  # no epoch was trained twice
+    assert (result.int8_accuracy, result.float_accuracy) == (wanted.int8_accuracy, wanted.float_accuracy)
+    assert not (network_folder(evaluation_path(tmp_path, CANDIDATE.key).parent, result.key) / "training").exists()
+
+
 def test_a_candidate_is_trained_and_priced(trained: tuple[Path, Evaluation, list[str]]) -> None:
     _, evaluation, said = trained
     assert [line.split(",")[0] for line in said] == [

@@ -17,6 +17,8 @@ Calibration = Literal["minmax", "percentile", "mse"]
 PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "random"]
 PruningSchedule = Literal["one_shot", "agp"]
 PruningUnit = Literal["channels", "weights"]
+Optimizer = Literal["sgd", "adamw"]
+LearningSchedule = Literal["one_cycle", "cosine"]
 MAX_HASH_BITS = 12
 
 
@@ -150,6 +152,44 @@ class QuantizationRecipe:
 
 
 @dataclass(frozen=True)
+class TrainingRecipe:
+    """How each phase of the training learns. The defaults are plain SGD on the images as they are.
+
+    Attributes:
+        optimizer: SGD with Nesterov momentum, or AdamW (take a learning rate of about 0.002).
+        schedule: the learning rate rises over the first fifth of the steps and falls as half a cosine, or only falls.
+        flip: mirror half of the images; shift: move each by up to so many pixels; cutout: blank a square of that side.
+        label_smoothing: share of the target that is spread over all classes.
+        ema: decay per step of a running average of the weights, which is what is kept in the end; 0 keeps the last.
+        distillation: share of the loss that is the distance to the logits of the same network before its convolutions
+            clustered, at `temperature`; in the phases that follow clustering.
+        mixed_precision: matrix products in bfloat16.
+    """
+
+    optimizer: Optimizer = "sgd"
+    schedule: LearningSchedule = "one_cycle"
+    flip: bool = False
+    shift: int = 0
+    cutout: int = 0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    distillation: float = 0.0
+    temperature: float = 4.0
+    mixed_precision: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("label_smoothing", "ema", "distillation"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1 or (share == 1 and name != "distillation"):
+                raise CandidateError(f"{name} is {share}; it must lie in [0, 1), and may be 1 for distillation alone")
+        if self.shift < 0 or self.cutout < 0 or self.temperature <= 0:
+            raise CandidateError(
+                f"shift is {self.shift}, cutout {self.cutout} and temperature {self.temperature}; needed are at least "
+                "0, at least 0 and more than 0"
+            )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a candidate is trained. Zero epochs skip a phase; `n_train` and `n_validation` 0 mean the whole split.
 
@@ -176,6 +216,7 @@ class Recipe:
     n_validation: int = 0
     n_calibration: int = 64
     seed: int = 0
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
     pruning: PruningRecipe = field(default_factory=PruningRecipe)
     quantization: QuantizationRecipe = field(default_factory=QuantizationRecipe)
 

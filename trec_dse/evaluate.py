@@ -10,6 +10,7 @@ first: a candidate that cannot fit is rejected before any training.
 import contextlib
 import fcntl
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from trec_dse import codec, datasets
-from trec_dse.candidate import Candidate, TrecConfig, content_key
+from trec_dse.candidate import Candidate, Recipe, TrecConfig, content_key
 from trec_dse.codegen import generate, kernel_sources, network_calls
 from trec_dse.cost import estimate, relative_time, violations, with_notes
 from trec_dse.datasets import Dataset, Split
@@ -40,7 +41,7 @@ from trec_dse.results import Cost, EvaluateRequest, Evaluation
 from trec_dse.store import GRAPH, load_graph, save_float_weights, save_graph
 from trec_dse.target import Target
 from trec_dse.toolchain import find_target_compiler
-from trec_dse.train import train
+from trec_dse.train import Aids, train
 from trec_dse.trec.apply import apply_trec, conv_shapes
 from trec_dse.trec.policy import ConvShape, Decision, decide, relative_operations
 
@@ -48,7 +49,7 @@ PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-t
 N_RANKING = 256  # training images by which channels are ranked
 N_UNTRAINED = 8  # images on which an untrained network's clusters are counted
 UNUSED_BUILD_ID = "0" * 16
-EVALUATION, LOCK = "evaluation.json", "lock"
+EVALUATION, LOCK, TRAINING = "evaluation.json", "lock", "training"
 _LIBRARIES = ("torch", "torch-pruning", "numpy", "optuna", "trec_dse")
 
 Say = Callable[[str], None]
@@ -116,7 +117,8 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
         known = _known(folder)
         if known is not None:
             return _again(known, load_graph(folder), request, priced)
-        trained = _train(candidate, dataset, priced.trec.configs, progress)
+        course = _Course(candidate, dataset, progress, folder / TRAINING)
+        trained = _train(course, priced.trec.configs)
         run = run_on_host(trained.graph, dataset, candidate.recipe.n_calibration)
         cost = with_notes(cost_of(run.graph, request.target), priced.trec.reasons)
         save_float_weights(trained.source, folder)
@@ -131,6 +133,7 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
             seconds=time.monotonic() - start,
         )
         write_text(folder / EVALUATION, codec.to_json(evaluation))
+        shutil.rmtree(folder / TRAINING, ignore_errors=True)
     return evaluation
 
 
@@ -247,29 +250,81 @@ def _locked(folder: Path) -> Iterator[Path]:
         yield folder
 
 
-def _train(candidate: Candidate, dataset: Dataset, configs: dict[str, TrecConfig], progress: Say) -> _Trained:
-    recipe = candidate.recipe
-    model = build_model(candidate, dataset.input_shape, dataset.n_classes)
-    model = _trained_and_pruned(model, dataset, candidate, progress)
-    _phase("pruned", model, dataset, candidate, progress)
-    model = _with_trec(fold_batch_norms(model), candidate, configs, calibration_images(dataset, recipe.n_calibration))
-    accuracy = _phase("trec" if configs else "folded", model, dataset, candidate, progress)
-    images = _nhwc(calibration_images(dataset, recipe.n_calibration))
-    source = lower(model.eval(), dataset.input_shape)
-    recipe_q = recipe.quantization
-    if not recipe_q.qat_epochs:
-        return _Trained(quantize(source, images, recipe_q), source, accuracy)
-    learn_hashes = recipe.hash_gradient != "none"
-    network = QatNetwork(source, calibrate(source, images, recipe_q), learn_hashes=learn_hashes)
-    _phase("qat", network, dataset, candidate, progress)
-    return _Trained(quantize_with(network.graph, network.ranges, images), network.graph, accuracy)
+@dataclass(frozen=True)
+class _Course:
+    """What the phases of one candidate's training share; checkpoints of every epoch lie in `folder`."""
+
+    candidate: Candidate
+    dataset: Dataset
+    progress: Say
+    folder: Path
+
+    def run(
+        self,
+        name: str,
+        model: nn.Module,
+        *,
+        teacher: nn.Module | None = None,
+        after_epoch: Callable[[int], None] | None = None,
+    ) -> float:
+        """Train `model` through the phase `name`; `after_epoch` changes it in ways that no checkpoint holds."""
+        recipe = self.candidate.recipe
+        epochs, share = {
+            "dense": (recipe.epochs, 1.0),
+            "pruned": (recipe.fine_tune_epochs, PRUNED_RATE),
+            "trec": (recipe.trec_epochs, TREC_RATE),
+            "folded": (recipe.trec_epochs, TREC_RATE),
+            "qat": (recipe.quantization.qat_epochs, QAT_RATE),
+        }[name]
+
+        def on_epoch(epoch: int, n_epochs: int, loss: float, accuracy: float) -> None:
+            self.progress(f"{name} epoch {epoch}/{n_epochs}, loss {loss:.3f}, {100 * accuracy:.1f} %")
+            if after_epoch is not None:
+                after_epoch(epoch)
+
+        checkpoint = self.folder / f"{name}.safetensors" if after_epoch is None else None
+        accuracy = train(
+            model,
+            self.dataset,
+            _in_whole_numbers(recipe) if name == "qat" else recipe,
+            epochs=epochs,
+            learning_rate=share * recipe.learning_rate,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            on_epoch=on_epoch,
+            aids=Aids(teacher, checkpoint),
+        )
+        model.cpu()  # pruning, lowering and quantising are quick and the same everywhere
+        return accuracy
 
 
-def _trained_and_pruned(model: nn.Module, dataset: Dataset, candidate: Candidate, progress: Say) -> nn.Module:
+def _in_whole_numbers(recipe: Recipe) -> Recipe:
+    """The recipe without bfloat16, which cannot count beyond 256."""
+    return replace(recipe, training=replace(recipe.training, mixed_precision=False))
+
+
+def _train(course: _Course, configs: dict[str, TrecConfig]) -> _Trained:
+    candidate, dataset = course.candidate, course.dataset
+    model = _trained_and_pruned(build_model(candidate, dataset.input_shape, dataset.n_classes), course)
+    course.run("pruned", model)
+    dense = fold_batch_norms(model)
+    images = calibration_images(dataset, candidate.recipe.n_calibration)
+    model = _with_trec(dense, candidate, configs, images)
+    accuracy = course.run("trec" if configs else "folded", model, teacher=dense)
+    source, recipe = lower(model.eval(), dataset.input_shape), candidate.recipe.quantization
+    if not recipe.qat_epochs:
+        return _Trained(quantize(source, _nhwc(images), recipe), source, accuracy)
+    learn_hashes = candidate.recipe.hash_gradient != "none"
+    network = QatNetwork(source, calibrate(source, _nhwc(images), recipe), learn_hashes=learn_hashes)
+    course.run("qat", network, teacher=dense)
+    return _Trained(quantize_with(network.graph, network.ranges, _nhwc(images)), network.graph, accuracy)
+
+
+def _trained_and_pruned(model: nn.Module, course: _Course) -> nn.Module:
     """The network after its dense training, without the channels that the candidate prunes."""
+    candidate, dataset = course.candidate, course.dataset
     recipe, method = candidate.recipe, candidate.recipe.pruning
     if not candidate.pruning:
-        _phase("dense", model, dataset, candidate, progress)
+        course.run("dense", model)
         return model
     chosen = dataset.train.stratified(N_RANKING, recipe.seed)
     labels = torch.from_numpy(chosen.labels.copy())
@@ -277,41 +332,13 @@ def _trained_and_pruned(model: nn.Module, dataset: Dataset, candidate: Candidate
     gradual = GradualPruning(model, dataset.input_shape, candidate.pruning, ranking=ranking)
 
     def after_epoch(epoch: int) -> None:
-        due = agp_progress(epoch, recipe.epochs, method) if method.schedule == "agp" else None
+        due = agp_progress(epoch, recipe.epochs, method)
         if due:
             gradual.mask(due)
 
-    _phase("dense", model, dataset, candidate, progress, after_epoch)
+    course.run("dense", model, after_epoch=after_epoch if method.schedule == "agp" else None)
     gradual.release()
     return prune(model, dataset.input_shape, candidate.pruning, ranking=ranking, masked=gradual.masked)
-
-
-def _phase(
-    name: str,
-    model: nn.Module,
-    dataset: Dataset,
-    candidate: Candidate,
-    progress: Say,
-    after_epoch: Callable[[int], None] | None = None,
-) -> float:
-    recipe = candidate.recipe
-    epochs, share = {
-        "dense": (recipe.epochs, 1.0),
-        "pruned": (recipe.fine_tune_epochs, PRUNED_RATE),
-        "trec": (recipe.trec_epochs, TREC_RATE),
-        "folded": (recipe.trec_epochs, TREC_RATE),
-        "qat": (recipe.quantization.qat_epochs, QAT_RATE),
-    }[name]
-
-    def on_epoch(epoch: int, n_epochs: int, loss: float, accuracy: float) -> None:
-        progress(f"{name} epoch {epoch}/{n_epochs}, loss {loss:.3f}, {100 * accuracy:.1f} %")
-        if after_epoch is not None:
-            after_epoch(epoch)
-
-    rate, device = share * recipe.learning_rate, "cuda" if torch.cuda.is_available() else "cpu"
-    accuracy = train(model, dataset, recipe, epochs=epochs, learning_rate=rate, device=device, on_epoch=on_epoch)
-    model.cpu()  # pruning, lowering and quantising are quick and the same everywhere
-    return accuracy
 
 
 def _pruned(model: nn.Module, candidate: Candidate, dataset: Dataset) -> nn.Module:

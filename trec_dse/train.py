@@ -1,14 +1,19 @@
-"""The training loop: SGD with Nesterov momentum and a one-cycle learning rate, repeatable from a seed."""
+"""The training loop: augmented images, a one-cycle or cosine learning rate, checkpoints; repeatable from a seed."""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trec_dse.candidate import Recipe
+from trec_dse.augment import augmented
+from trec_dse.candidate import LearningSchedule, Recipe, TrainingRecipe
+from trec_dse.checkpoint import Training, restore_training, save_training
 from trec_dse.datasets import Dataset, Split
 from trec_dse.errors import CandidateError
 
@@ -28,7 +33,20 @@ class FollowsTraining(Protocol):
         ...
 
 
-def train(  # noqa: PLR0913 - the seven are one sentence: who learns what, how, how long, where, who watches
+@dataclass(frozen=True)
+class Aids:
+    """What a training may lean on.
+
+    Attributes:
+        teacher: the network whose logits are imitated with `TrainingRecipe.distillation`, in evaluation mode.
+        checkpoint: file that holds the state after every epoch; a training that finds it goes on from there.
+    """
+
+    teacher: nn.Module | None = None
+    checkpoint: Path | None = None
+
+
+def train(  # noqa: PLR0913 - the eight are one sentence: who learns what, how, how long, where, who watches and helps
     model: nn.Module,
     dataset: Dataset,
     recipe: Recipe,
@@ -37,56 +55,128 @@ def train(  # noqa: PLR0913 - the seven are one sentence: who learns what, how, 
     learning_rate: float,
     device: str = "cpu",
     on_epoch: OnEpoch | None = None,
+    aids: Aids | None = None,
 ) -> float:
     """Change the weights of `model` in place and leave it in evaluation mode on `device`.
 
     Returns the share of the validation images that it then classifies correctly. `on_epoch` gets (epoch from 1, number
-    of epochs, mean loss, validation accuracy). Raises CandidateError when the loss is no longer a number.
+    of epochs, mean loss, validation accuracy). Raises CandidateError when the loss is no longer a number, StudyError
+    for a checkpoint of something else.
     """
+    aids = aids or Aids()
     model.to(device)
-    # An image is seen at most once per epoch; a rest smaller than a batch waits for the next epoch's shuffle.
-    subset = dataset.train.stratified(recipe.n_train, recipe.seed) if recipe.n_train else dataset.train
-    steps = max(1, len(subset) // recipe.batch_size)
-    optimizer = torch.optim.SGD(_parameter_groups(model, recipe.weight_decay), momentum=recipe.momentum, nesterov=True)
-    images = torch.from_numpy(subset.images.copy()).to(device)
-    labels = torch.from_numpy(subset.labels.copy()).to(device)
-    shuffle = torch.Generator().manual_seed(recipe.seed)
-    result = math.nan
+    teacher = None if aids.teacher is None else aids.teacher.to(device).eval()
     with torch.random.fork_rng(devices=[] if device == "cpu" else None):
-        torch.manual_seed(recipe.seed)  # dropout
-        for epoch in range(epochs):
-            for module in model.modules():
-                if isinstance(module, FollowsTraining):
-                    module.follow(epoch / max(1, epochs - 1))
-            order = torch.randperm(len(labels), generator=shuffle).to(device)
-            total = torch.zeros((), device=device)
-            model.train()
-            for step in range(steps):
-                rate = learning_rate * one_cycle((epoch * steps + step + 0.5) / (epochs * steps))
-                chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-                total += _step(model, optimizer, rate, dataset.normalise(images[chosen]), labels[chosen])
-            loss = float(total) / steps
+        torch.manual_seed(recipe.seed)  # augmentation, dropout
+        training = _start(model, recipe)
+        if aids.checkpoint is not None:
+            restore_training(aids.checkpoint, training)
+        lesson = _Lesson.of(dataset, recipe, teacher, device)
+        while training.epoch < epochs:
+            loss = _epoch(training, lesson, epochs, learning_rate)
             if not math.isfinite(loss):
                 raise CandidateError(
-                    f"training diverged: the loss of epoch {epoch + 1} of {epochs} is {loss} at learning rate "
+                    f"training diverged: the loss of epoch {training.epoch + 1} of {epochs} is {loss} at learning rate "
                     f"{learning_rate}; try a smaller one"
                 )
-            result = accuracy(model, dataset, dataset.validation, device=device)
+            judged = model if training.averaged is None else training.averaged.module
+            training.accuracy = accuracy(judged, dataset, dataset.validation, device=device)
+            training.epoch += 1
+            if aids.checkpoint is not None:
+                save_training(aids.checkpoint, training)
             if on_epoch is not None:
-                on_epoch(epoch + 1, epochs, loss, result)
-    return result if epochs else accuracy(model, dataset, dataset.validation, device=device)
+                on_epoch(training.epoch, epochs, loss, training.accuracy)
+    if training.averaged is not None and epochs:
+        model.load_state_dict(training.averaged.module.state_dict())
+    model.eval()
+    return training.accuracy if epochs else accuracy(model, dataset, dataset.validation, device=device)
 
 
-def _step(model: nn.Module, optimizer: torch.optim.SGD, rate: float, images: Tensor, labels: Tensor) -> Tensor:
-    """One update; returns the loss before it, detached."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    loss = F.cross_entropy(model(images), labels)
-    optimizer.zero_grad()
-    torch.autograd.backward(loss)
-    nn.utils.clip_grad_norm_(model.parameters(), _MAX_NORM)
-    optimizer.step()
-    return loss.detach()
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What is learnt from: the images on their device, and how.
+
+    `steps`: batches of an epoch. An image is seen at most once; a rest smaller than a batch waits for the next shuffle.
+    """
+
+    dataset: Dataset
+    recipe: Recipe
+    teacher: nn.Module | None
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, dataset: Dataset, recipe: Recipe, teacher: nn.Module | None, device: str) -> "_Lesson":
+        subset = dataset.train.stratified(recipe.n_train, recipe.seed) if recipe.n_train else dataset.train
+        images, labels = torch.from_numpy(subset.images.copy()), torch.from_numpy(subset.labels.copy())
+        return cls(dataset, recipe, teacher, images.to(device), labels.to(device))
+
+    @property
+    def steps(self) -> int:
+        return max(1, len(self.labels) // self.recipe.batch_size)
+
+
+def _start(model: nn.Module, recipe: Recipe) -> Training:
+    decay = recipe.training.ema
+    averaged = _averaged(model, decay) if decay else None
+    return Training(model, averaged, _optimizer(model, recipe), torch.Generator().manual_seed(recipe.seed))
+
+
+def _averaged(model: nn.Module, decay: float) -> AveragedModel:
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    groups = _parameter_groups(model, recipe.weight_decay)
+    if recipe.training.optimizer == "adamw":
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def _epoch(training: Training, lesson: _Lesson, epochs: int, learning_rate: float) -> float:
+    """One pass over the images; returns the mean loss."""
+    model, recipe, steps = training.model, lesson.recipe, lesson.steps
+    for module in model.modules():
+        if isinstance(module, FollowsTraining):
+            module.follow(training.epoch / max(1, epochs - 1))
+    order = torch.randperm(len(lesson.labels), generator=training.shuffle).to(lesson.labels.device)
+    total = torch.zeros((), device=lesson.labels.device)
+    model.train()
+    for step in range(steps):
+        progress = (training.epoch * steps + step + 0.5) / (epochs * steps)
+        for group in training.optimizer.param_groups:
+            group["lr"] = learning_rate * rate_at(progress, recipe.training.schedule)
+        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        images = augmented(lesson.dataset.normalise(lesson.images[chosen]), recipe.training)
+        loss = _loss(model, lesson.teacher, images, lesson.labels[chosen], recipe.training)
+        training.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), _MAX_NORM)
+        training.optimizer.step()
+        if training.averaged is not None:
+            training.averaged.update_parameters(model)
+        total += loss.detach()
+    return float(total) / steps
+
+
+def _loss(model: nn.Module, teacher: nn.Module | None, images: Tensor, labels: Tensor, how: TrainingRecipe) -> Tensor:
+    """Cross entropy, and with a teacher the distance to its logits (Hinton et al., 2015: times temperature squared)."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=how.mixed_precision):
+        logits = model(images)
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=how.label_smoothing)
+    if teacher is None or not how.distillation:
+        return loss
+    with torch.no_grad():
+        wanted = F.log_softmax(teacher(images) / how.temperature, dim=1)
+    given = F.log_softmax(logits.float() / how.temperature, dim=1)
+    distance = how.temperature**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+    return (1 - how.distillation) * loss + how.distillation * distance
+
+
+def rate_at(progress: float, schedule: LearningSchedule) -> float:
+    """Share of the peak learning rate after this share of the steps: `one_cycle`, or half a cosine from the start."""
+    return one_cycle(progress) if schedule == "one_cycle" else 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def one_cycle(progress: float) -> float:
