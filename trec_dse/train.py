@@ -22,6 +22,7 @@ OnEpoch = Callable[[int, int, float, float], None]
 _WARM_UP = 0.2  # share of the steps in which the learning rate rises
 _MAX_NORM = 5.0  # gradients are clipped to this norm
 _EVALUATION_BATCH = 256
+_FORMAT = torch.channels_last  # half as fast again as torch's default, on the CPU, for what is trained here
 
 
 @runtime_checkable
@@ -64,7 +65,7 @@ def train(  # noqa: PLR0913 - the eight are one sentence: who learns what, how, 
     for a checkpoint of something else.
     """
     aids = aids or Aids()
-    model.to(device)
+    model.to(device, memory_format=_FORMAT)  # type: ignore[call-overload]
     teacher = None if aids.teacher is None else aids.teacher.to(device).eval()
     with torch.random.fork_rng(devices=[] if device == "cpu" else None):
         torch.manual_seed(recipe.seed)  # augmentation, dropout
@@ -88,7 +89,7 @@ def train(  # noqa: PLR0913 - the eight are one sentence: who learns what, how, 
                 on_epoch(training.epoch, epochs, loss, training.accuracy)
     if training.averaged is not None and epochs:
         model.load_state_dict(training.averaged.module.state_dict())
-    model.eval()
+    model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return training.accuracy if epochs else accuracy(model, dataset, dataset.validation, device=device)
 
 
@@ -149,6 +150,7 @@ def _epoch(training: Training, lesson: _Lesson, epochs: int, learning_rate: floa
             group["lr"] = learning_rate * rate_at(progress, recipe.training.schedule)
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         images = augmented(lesson.dataset.normalise(lesson.images[chosen]), recipe.training)
+        images = images.contiguous(memory_format=_FORMAT)
         loss = _loss(model, lesson.teacher, images, lesson.labels[chosen], recipe.training)
         training.optimizer.zero_grad()
         torch.autograd.backward(loss)
