@@ -22,7 +22,7 @@ from trec_dse.evaluate import PRUNED_RATE, TREC_RATE, calibration_images, load_d
 from trec_dse.networks import build_model
 from trec_dse.prune import fold_batch_norms, prune
 from trec_dse.train import accuracy, train
-from trec_dse.trec.apply import apply_trec, conv_shapes, trec_layers
+from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes, trec_layers
 from trec_dse.trec.policy import resolve
 
 
@@ -36,17 +36,6 @@ def dense_network(candidate: Candidate, dataset: Dataset) -> nn.Module:
         rate = PRUNED_RATE * recipe.learning_rate
         train(model, dataset, recipe, epochs=recipe.fine_tune_epochs, learning_rate=rate)
     return fold_batch_norms(model)
-
-
-@torch.no_grad()
-def draw_hashes(model: nn.Module, seed: int) -> None:
-    """Replace every hash of `model` by Gaussian vectors, every threshold by 0; reused kernels are no random hash."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, layer in trec_layers(model).items():
-        if layer.hash is None:
-            raise CandidateError(f"{name} reuses its kernel as hash; deep reuse needs n_kernel_reuse 0")
-        layer.hash.copy_(torch.randn(layer.hash.shape, generator=generator))
-        layer.thresholds.zero_()
 
 
 def clusters_per_slice(model: nn.Module, images: Tensor) -> list[float]:

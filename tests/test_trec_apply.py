@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from trec_dse.candidate import TrecConfig
 from trec_dse.errors import CandidateError
 from trec_dse.networks.tiny import build
-from trec_dse.trec.apply import apply_trec, conv_shapes, trec_layers
+from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes, trec_layers
 from trec_dse.trec.conv import TrecConv2d
 from trec_dse.trec.policy import ConvShape
 
@@ -89,3 +89,22 @@ def test_a_later_hash_is_set_from_what_the_earlier_trec_layers_give() -> None:
 def test_what_is_no_convolution_cannot_become_one(name: str, found: str) -> None:
     with pytest.raises(CandidateError, match=f"'{name}': found {found}"):
         apply_trec(_model(), {name: TrecConfig(2, 3)}, torch.randn(1, 1, 8, 8))
+
+
+def test_drawn_hashes_go_through_the_origin_and_follow_the_seed() -> None:
+    model = apply_trec(_model(), CONFIGS, torch.randn(4, 1, 8, 8))
+    found = []
+    for seed in (1, 1, 2):
+        draw_hashes(model, seed)
+        found.append([layer.hash_vectors.detach().clone() for layer in trec_layers(model).values()])
+    assert all(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(found[0], found[2], strict=True))
+    assert not any(bool(layer.thresholds.any()) for layer in trec_layers(model).values())
+    everything = torch.cat([vectors.flatten() for vectors in found[2]])
+    assert 0.5 < float(everything.std()) < 1.5
+
+
+def test_a_reused_kernel_is_no_drawn_hash() -> None:
+    model = apply_trec(_model(), {"conv2": TrecConfig(2, 9, "kernel_reuse")}, torch.randn(4, 1, 8, 8))
+    with pytest.raises(CandidateError, match="conv2 reuses its kernel as hash"):
+        draw_hashes(model, 0)

@@ -13,6 +13,7 @@ PolicyScope = Literal["per_slice", "shared", "strip_shared"]
 ClusteringScope = Literal["image", "batch"]
 SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
 HashGradient = Literal["soft", "neighbours", "paper", "none"]
+HashStart = Literal["principal", "gaussian"]
 Calibration = Literal["minmax", "percentile", "mse"]
 PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "random"]
 PruningSchedule = Literal["one_shot", "agp"]
@@ -201,6 +202,8 @@ class Recipe:
             neighbours beyond; "neighbours" takes these always, "paper" is the published gradient, which is almost
             zero, and "none" keeps the initial value.
         kernel_surrogate: whether reused kernels also learn from what they do as a hash.
+        hash_start: hashes split calibration data at their mean along their principal directions, or are drawn by `seed`
+            and go through the origin, as those of deep reuse do.
     """
 
     epochs: int = 10
@@ -212,6 +215,7 @@ class Recipe:
     weight_decay: float = 1e-4
     hash_gradient: HashGradient = "soft"
     kernel_surrogate: bool = False
+    hash_start: HashStart = "principal"
     n_train: int = 0
     n_validation: int = 0
     n_calibration: int = 64

@@ -42,7 +42,7 @@ from trec_dse.store import GRAPH, load_graph, save_float_weights, save_graph
 from trec_dse.target import Target
 from trec_dse.toolchain import find_target_compiler
 from trec_dse.train import Aids, train
-from trec_dse.trec.apply import apply_trec, conv_shapes
+from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes
 from trec_dse.trec.policy import ConvShape, Decision, decide, relative_operations
 
 PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
@@ -365,9 +365,12 @@ def _decision(model: nn.Module, candidate: Candidate, dataset: Dataset, target: 
 
 def _with_trec(model: nn.Module, candidate: Candidate, configs: dict[str, TrecConfig], images: Tensor) -> nn.Module:
     recipe = candidate.recipe
-    return apply_trec(
+    changed = apply_trec(
         model, configs, images, hash_gradient=recipe.hash_gradient, kernel_surrogate=recipe.kernel_surrogate
     )
+    if recipe.hash_start == "gaussian":
+        draw_hashes(changed, recipe.seed)
+    return changed
 
 
 def _nhwc(images: Tensor) -> Tensor:

@@ -72,6 +72,20 @@ def trec_layers(model: nn.Module) -> dict[str, TrecConv2d]:
     return {name: module for name, module in model.named_modules() if isinstance(module, TrecConv2d)}
 
 
+@torch.no_grad()
+def draw_hashes(model: nn.Module, seed: int) -> None:
+    """Replace every hash of `model` by Gaussian vectors through the origin: deep reuse (Ning and Shen, 2019).
+
+    Raises CandidateError for a layer that reuses its kernel, whose hash is not drawn.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, layer in trec_layers(model).items():
+        if layer.hash is None:
+            raise CandidateError(f"{name} reuses its kernel as hash; random hashes need n_kernel_reuse 0")
+        layer.hash.copy_(torch.randn(layer.hash.shape, generator=generator))
+        layer.thresholds.zero_()
+
+
 def _initialise(model: nn.Module, layers: Mapping[str, TrecConv2d], images: Tensor) -> None:
     """Set the hash of each of `layers` from what it gets when `model` sees `images`."""
     n_runs = dict.fromkeys(layers, 0)
