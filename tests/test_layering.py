@@ -21,7 +21,7 @@ ROOMS: list[tuple[str, set[str]]] = [
         {"ops", "networks", "datasets", "store", "memory", "footprint", "twin", "importance"},
     ),
     ("what a codegen feeds", {"codegen", "export_files"}),
-    ("what a training feeds", {"augment", "checkpoint"}),
+    ("what a training feeds", {"augment", "checkpoint", "imitate"}),
     (
         "stages",
         {

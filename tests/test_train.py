@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trec_dse.candidate import Recipe, TrainingRecipe, TrecConfig
 from trec_dse.datasets import Dataset, Split
 from trec_dse.errors import CandidateError
-from trec_dse.train import _loss, _parameter_groups, accuracy, one_cycle, rate_at, train
+from trec_dse.train import _parameter_groups, accuracy, one_cycle, rate_at, train
 from trec_dse.trec.apply import apply_trec, trec_layers
 
 
@@ -146,25 +146,6 @@ def test_cosine_falls_from_the_start() -> None:
     assert rate_at(0.1, "one_cycle") == pytest.approx(0.5)
 
 
-def test_a_teacher_with_the_same_logits_takes_nothing_off_the_right_answer() -> None:
-    x, labels = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
-    same, how = nn.Identity(), TrainingRecipe(distillation=0.5, temperature=2.0)
-    plain = math.log(1 + math.exp(-2))
-    assert float(_loss(same, None, x, labels, how)) == pytest.approx(plain)
-    assert float(_loss(same, same, x, labels, how)) == pytest.approx(0.5 * plain)
-
-
-def test_the_distance_to_a_teacher_is_that_of_softened_answers() -> None:
-    class Undecided(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.zeros_like(x)
-
-    x, labels, how = torch.tensor([[2.0, 0.0]]), torch.tensor([0]), TrainingRecipe(distillation=1.0, temperature=2.0)
-    p = 1 / (1 + math.exp(-1))  # logits over a temperature of 2: (1, 0)
-    distance = 0.5 * math.log(0.5 / p) + 0.5 * math.log(0.5 / (1 - p))
-    assert float(_loss(nn.Identity(), Undecided(), x, labels, how)) == pytest.approx(4 * distance, abs=1e-6)
-
-
 def test_the_average_of_the_weights_is_what_stays(halves: Dataset) -> None:
     models = [_model(), _model()]
     recipes = [Recipe(batch_size=16, training=TrainingRecipe(ema=ema)) for ema in (0.0, 0.999)]
@@ -190,5 +171,7 @@ def test_a_training_recipe_out_of_range_is_refused() -> None:
         TrainingRecipe(label_smoothing=-0.1)
     with pytest.raises(CandidateError, match=r"distillation is 1\.1"):
         TrainingRecipe(distillation=1.1)
-    with pytest.raises(CandidateError, match="shift is -1"):
+    with pytest.raises(CandidateError, match=r"shift is -1; it must be at least 0"):
         TrainingRecipe(shift=-1)
+    with pytest.raises(CandidateError, match=r"temperature is 0; it must be above 0"):
+        TrainingRecipe(temperature=0)

@@ -164,6 +164,8 @@ class TrainingRecipe:
         ema: decay per step of a running average of the weights, which is what is kept in the end; 0 keeps the last.
         distillation: share of the loss that is the distance to the logits of the same network before its convolutions
             clustered, at `temperature`; in the phases that follow clustering.
+        layer_distillation: weight of the relative squared distance to what each layer reads in that network, while the
+            clustered one trains in floating point.
         mixed_precision: matrix products in bfloat16.
     """
 
@@ -176,6 +178,7 @@ class TrainingRecipe:
     ema: float = 0.0
     distillation: float = 0.0
     temperature: float = 4.0
+    layer_distillation: float = 0.0
     mixed_precision: bool = False
 
     def __post_init__(self) -> None:
@@ -183,11 +186,11 @@ class TrainingRecipe:
             share = getattr(self, name)
             if not 0 <= share <= 1 or (share == 1 and name != "distillation"):
                 raise CandidateError(f"{name} is {share}; it must lie in [0, 1), and may be 1 for distillation alone")
-        if self.shift < 0 or self.cutout < 0 or self.temperature <= 0:
-            raise CandidateError(
-                f"shift is {self.shift}, cutout {self.cutout} and temperature {self.temperature}; needed are at least "
-                "0, at least 0 and more than 0"
-            )
+        for name in ("shift", "cutout", "layer_distillation"):
+            if getattr(self, name) < 0:
+                raise CandidateError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.temperature <= 0:
+            raise CandidateError(f"temperature is {self.temperature}; it must be above 0")
 
 
 @dataclass(frozen=True)

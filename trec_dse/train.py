@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,6 +17,7 @@ from trec_dse.candidate import LearningSchedule, Recipe, TrainingRecipe
 from trec_dse.checkpoint import Training, restore_training, save_training
 from trec_dse.datasets import Dataset, Split
 from trec_dse.errors import CandidateError
+from trec_dse.imitate import Imitation
 
 OnEpoch = Callable[[int, int, float, float], None]
 
@@ -39,7 +41,7 @@ class Aids:
     """What a training may lean on.
 
     Attributes:
-        teacher: the network whose logits are imitated with `TrainingRecipe.distillation`, in evaluation mode.
+        teacher: the network that is imitated where `TrainingRecipe` asks for distillation.
         checkpoint: file that holds the state after every epoch; a training that finds it goes on from there.
     """
 
@@ -66,13 +68,16 @@ def train(  # noqa: PLR0913 - the eight are one sentence: who learns what, how, 
     """
     aids = aids or Aids()
     model.to(device, memory_format=_FORMAT)  # type: ignore[call-overload]
-    teacher = None if aids.teacher is None else aids.teacher.to(device).eval()
+    imitation = None
+    if aids.teacher is not None:
+        teacher = aids.teacher.to(device, memory_format=_FORMAT)  # type: ignore[call-overload]
+        imitation = Imitation(teacher.eval(), recipe.training)
     with torch.random.fork_rng(devices=[] if device == "cpu" else None):
         torch.manual_seed(recipe.seed)  # augmentation, dropout
         training = _start(model, recipe)
         if aids.checkpoint is not None:
             restore_training(aids.checkpoint, training)
-        lesson = _Lesson.of(dataset, recipe, teacher, device)
+        lesson = _Lesson.of(dataset, recipe, imitation, device)
         while training.epoch < epochs:
             loss = _epoch(training, lesson, epochs, learning_rate)
             if not math.isfinite(loss):
@@ -102,15 +107,15 @@ class _Lesson:
 
     dataset: Dataset
     recipe: Recipe
-    teacher: nn.Module | None
+    imitation: Imitation | None
     images: Tensor
     labels: Tensor
 
     @classmethod
-    def of(cls, dataset: Dataset, recipe: Recipe, teacher: nn.Module | None, device: str) -> "_Lesson":
+    def of(cls, dataset: Dataset, recipe: Recipe, imitation: Imitation | None, device: str) -> "_Lesson":
         subset = dataset.train.stratified(recipe.n_train, recipe.seed) if recipe.n_train else dataset.train
         images, labels = torch.from_numpy(subset.images.copy()), torch.from_numpy(subset.labels.copy())
-        return cls(dataset, recipe, teacher, images.to(device), labels.to(device))
+        return cls(dataset, recipe, imitation, images.to(device), labels.to(device))
 
     @property
     def steps(self) -> int:
@@ -151,7 +156,7 @@ def _epoch(training: Training, lesson: _Lesson, epochs: int, learning_rate: floa
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         images = augmented(lesson.dataset.normalise(lesson.images[chosen]), recipe.training)
         images = images.contiguous(memory_format=_FORMAT)
-        loss = _loss(model, lesson.teacher, images, lesson.labels[chosen], recipe.training)
+        loss = _loss(model, lesson.imitation, images, lesson.labels[chosen], recipe.training)
         training.optimizer.zero_grad()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), _MAX_NORM)
@@ -162,18 +167,13 @@ def _epoch(training: Training, lesson: _Lesson, epochs: int, learning_rate: floa
     return float(total) / steps
 
 
-def _loss(model: nn.Module, teacher: nn.Module | None, images: Tensor, labels: Tensor, how: TrainingRecipe) -> Tensor:
-    """Cross entropy, and with a teacher the distance to its logits (Hinton et al., 2015: times temperature squared)."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=how.mixed_precision):
+def _loss(model: nn.Module, imitation: Imitation | None, images: Tensor, labels: Tensor, how: TrainingRecipe) -> Tensor:
+    """Cross entropy, and what a teacher adds to it."""
+    watched = nullcontext() if imitation is None else imitation.following(model)
+    with watched, torch.autocast(images.device.type, torch.bfloat16, enabled=how.mixed_precision):
         logits = model(images)
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=how.label_smoothing)
-    if teacher is None or not how.distillation:
-        return loss
-    with torch.no_grad():
-        wanted = F.log_softmax(teacher(images) / how.temperature, dim=1)
-    given = F.log_softmax(logits.float() / how.temperature, dim=1)
-    distance = how.temperature**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
-    return (1 - how.distillation) * loss + how.distillation * distance
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=how.label_smoothing)
+        return loss if imitation is None else imitation.blend(loss, logits, images)
 
 
 def rate_at(progress: float, schedule: LearningSchedule) -> float:
