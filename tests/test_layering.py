@@ -59,6 +59,7 @@ ONLY = {
     "serial": {"executors", "doctor"},
     "elftools": {"firmware", "twin"},
     "plotly": {"plots", "report"},
+    "triton": {"trec"},
 }
 
 

@@ -27,6 +27,13 @@ def assign_clusters(codes: Tensor, hash_bits: int, max_clusters: int | None) -> 
     return indices.view(shape), counts.view(shape[:-1])
 
 
+def codes_of_clusters(codes: Tensor, indices: Tensor) -> Tensor:
+    """Per vector, the signature that its cluster was opened with; `codes` and `indices` are (B, n, N)."""
+    order = torch.arange(codes.shape[-1], device=codes.device).expand_as(indices)
+    opener = torch.full_like(indices, codes.shape[-1]).scatter_reduce_(-1, indices, order, "amin")
+    return codes.gather(-1, opener.gather(-1, indices))
+
+
 def _join_nearest(codes: Tensor, indices: Tensor, opens_cluster: Tensor, max_clusters: int) -> Tensor:
     """Indices (G, N) in which the rows beyond the cap have joined the nearest of the first `max_clusters`."""
     group, row = torch.nonzero(opens_cluster & (indices < max_clusters), as_tuple=True)

@@ -7,6 +7,8 @@ With kernel reuse the first H kernels are the hash, and the projections are alre
 first H channels: only the other channels are computed from means.
 """
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -15,8 +17,9 @@ from torch import Tensor, nn
 
 from trec_dse.candidate import HashGradient, TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
-from trec_dse.trec import native
-from trec_dse.trec.clustering import assign_clusters, centroid_rows
+from trec_dse.trec import native, on_gpu
+from trec_dse.trec.call import ConvCall
+from trec_dse.trec.clustering import assign_clusters, centroid_rows, codes_of_clusters
 from trec_dse.trec.hashing import (
     codes_from_projections,
     kernel_hash,
@@ -60,8 +63,9 @@ def trec_conv2d(  # noqa: PLR0913, PLR0917 - the parameters of a convolution and
     if thresholds is None:
         thresholds = hash.new_zeros(len(hash), config.hash_bits)
     geometry = _geometry(x, weight, stride, padding)
-    if native.is_usable(x, config):
-        return native.convolve(x, weight, bias, hash, thresholds, native.NativeCall(geometry, config))
+    convolve = _kernels_for(x, config)
+    if convolve is not None:
+        return convolve(x, weight, bias, hash, thresholds, ConvCall(geometry, config))
     rows = _rows(x, geometry, config)
     with torch.no_grad():
         codes = signatures(rows, hash, thresholds)
@@ -94,16 +98,17 @@ def learning_conv2d(  # noqa: PLR0913, PLR0917 - as above
 ) -> tuple[Tensor, Tensor]:
     """As `trec_conv2d` in value, but gradients reach `hash` and, unless in the published form, `thresholds`."""
     geometry = _geometry(x, weight, stride, padding)
-    if learning.form != "published" and native.is_usable(x, config):
-        call = native.NativeCall(geometry, config, learning.slope, learning.form == "neighbours")
-        return native.convolve(x, weight, bias, hash, thresholds, call)
+    convolve = None if learning.form == "published" else _kernels_for(x, config)
+    if convolve is not None:
+        call = ConvCall(geometry, config, learning.slope, learning.form == "neighbours")
+        return convolve(x, weight, bias, hash, thresholds, call)
     rows = _rows(x, geometry, config)
     is_published = learning.form == "published"
     projections = project(rows.detach() if is_published else rows, hash)
     codes = codes_from_projections(projections, thresholds)
     indices, counts = assign_clusters(codes, config.hash_bits, config.max_clusters)
     if config.max_clusters is not None:
-        codes = _codes_of_clusters(codes, indices)
+        codes = codes_of_clusters(codes, indices)
     if is_published:
         means = published_centroid_rows(rows, projections - thresholds.detach().unsqueeze(1), codes)
     elif learning.form == "neighbours":
@@ -113,6 +118,20 @@ def learning_conv2d(  # noqa: PLR0913, PLR0917 - as above
     else:
         means = soft_centroid_rows(rows, codes, soft_memberships(projections, thresholds, learning.slope))
     return _output(x, rows, means, (weight, bias), geometry, config), counts
+
+
+_Convolve = Callable[[Tensor, Tensor, Tensor | None, Tensor, Tensor, ConvCall], tuple[Tensor, Tensor]]
+
+
+def _kernels_for(x: Tensor, config: TrecConfig) -> _Convolve | None:
+    """The kernels that can compute this, compiled or Triton's; None leaves it to plain PyTorch."""
+    if on_gpu.refusal(x, config) is None:
+        return on_gpu.convolve
+    if native.is_usable(x, config):
+        return native.convolve
+    if x.is_cuda:
+        warnings.warn(f"TREC trains in plain PyTorch, many times slower: {on_gpu.refusal(x, config)}", stacklevel=4)
+    return None
 
 
 def _geometry(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> ConvGeometry:
@@ -279,13 +298,6 @@ class TrecConv2d(nn.Module):
 def _quickened(parameter: Tensor) -> Tensor:
     """`parameter` itself in value, with `HASH_PACE` times its gradient."""
     return parameter + (HASH_PACE - 1) * (parameter - parameter.detach())
-
-
-def _codes_of_clusters(codes: Tensor, indices: Tensor) -> Tensor:
-    """Per row (B, n, N), the signature that its cluster was opened with."""
-    order = torch.arange(codes.shape[-1], device=codes.device).expand_as(codes)
-    opener = torch.full_like(codes, codes.shape[-1]).scatter_reduce_(-1, indices, order, "amin")
-    return codes.gather(-1, opener.gather(-1, indices))
 
 
 def _require_supported(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:

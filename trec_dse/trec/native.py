@@ -22,32 +22,13 @@ from trec_dse import toolchain
 from trec_dse.candidate import TrecConfig
 from trec_dse.errors import ToolchainError
 from trec_dse.resources import cache_folder, package_folder
+from trec_dse.trec.call import ConvCall
 from trec_dse.trec.hashing import weight_matrix
-from trec_dse.trec.layout import ConvGeometry, Layout, layout_of
+from trec_dse.trec.layout import Layout
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast")
 _PARALLEL = ("-fopenmp",)  # gcc's runtime is the one that torch has loaded, whose threads then serve both
 _CPU_INFO = Path("/proc/cpuinfo")
-
-
-@dataclass(frozen=True)
-class NativeCall:
-    """What a call needs besides tensors.
-
-    Attributes:
-        slope: None where the hash has no gradient.
-        takes_neighbours: whether that comes from one-bit neighbours instead of all signatures.
-    """
-
-    geometry: ConvGeometry
-    config: TrecConfig
-    slope: float | None = None
-    takes_neighbours: bool = False
-
-    @property
-    def layout(self) -> Layout:
-        """Where the vectors lie."""
-        return layout_of(self.geometry, self.config)
 
 
 class _Images(ctypes.Structure):
@@ -101,7 +82,7 @@ def is_usable(x: Tensor, config: TrecConfig) -> bool:
 
 
 def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, hash: Tensor, thresholds: Tensor, call: NativeCall
+    x: Tensor, weight: Tensor, bias: Tensor | None, hash: Tensor, thresholds: Tensor, call: ConvCall
 ) -> tuple[Tensor, Tensor]:
     """Output (B, M, H_out, W_out) and clusters (B, groups), int64, as `trec_conv2d` gives them.
 
@@ -155,7 +136,7 @@ def _cpu_features() -> str:
 class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0913, PLR0917
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, hash: Tensor, thresholds: Tensor, call: NativeCall
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, hash: Tensor, thresholds: Tensor, call: ConvCall
     ) -> tuple[Tensor, Tensor]:
         x = _dense(x)
         task = _Task.of(call, x, weight, bias, hash, thresholds)
@@ -188,20 +169,20 @@ class _Convolve(torch.autograd.Function):
 class _Task:
     """A call with its tensors packed for the kernels: every last axis padded to whole vectors of floats."""
 
-    call: NativeCall
+    call: ConvCall
     layout: Layout
     tables: dict[str, Tensor]
     out_channels: int
 
     @classmethod
-    def of(cls, call: NativeCall, x: Tensor, weight: Tensor, bias: Tensor, hash: Tensor, thresholds: Tensor) -> "_Task":
+    def of(cls, call: ConvCall, x: Tensor, weight: Tensor, bias: Tensor, hash: Tensor, thresholds: Tensor) -> "_Task":
         layout, config = call.layout, call.config
         slices = weight_matrix(weight.detach())[layout.order]  # (groups, parts, L, M)
         if config.scope == "kernel_reuse":
             hash = slices[:, 0, :, : config.hash_bits]
             slices = slices.clone()
             slices[..., : config.hash_bits] = 0
-        most = _most_clusters(layout, config)
+        most = call.most_clusters
         groups = layout.n_groups
         tables = {
             "runs": layout.runs,
@@ -273,7 +254,7 @@ class _Task:
         sizes = (
             *(geometry.channels, *geometry.size, *geometry.padding),
             *(layout.n_groups, layout.n_parts, layout.n_vectors, layout.uses.shape[1]),
-            *(layout.length, config.hash_bits, self.out_channels, _most_clusters(layout, config)),
+            *(layout.length, config.hash_bits, self.out_channels, self.call.most_clusters),
             config.hash_bits if config.scope == "kernel_reuse" else 0,
             0 if config.scope == "shared" else 1,
             layout.runs.shape[1],
@@ -282,11 +263,6 @@ class _Task:
         )
         pointers = {name: tensor.data_ptr() for name, tensor in self.tables.items()}
         return _Job(*sizes, **pointers, x=_images(x), y=_images(y))
-
-
-def _most_clusters(layout: Layout, config: TrecConfig) -> int:
-    most: int = min(2**config.hash_bits, layout.n_vectors)
-    return most if config.max_clusters is None else min(most, config.max_clusters)
 
 
 def _loaded() -> ctypes.CDLL:

@@ -1,0 +1,1 @@
+"""What the GPU computes: Triton kernels, the tables they read, and one training step made of them."""
