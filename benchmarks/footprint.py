@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import json
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -64,10 +65,10 @@ def link(graph: QuantizedGraph, target: Target, compiler: Compiler) -> Linked:
     )
 
 
-def small_graphs() -> list[QuantizedGraph]:
-    """Networks of one operator each that together hold every kernel."""
+def small_graphs(kinds: Sequence[str]) -> list[QuantizedGraph]:
+    """Networks of one operator each that together hold every kernel of these operators."""
     graphs = []
-    for kind in plugins.names("ops"):
+    for kind in kinds:
         seen: set[str] = set()
         for seed in range(N_SEEDS):
             random = np.random.default_rng(seed)
@@ -84,7 +85,8 @@ def small_graphs() -> list[QuantizedGraph]:
 def measure(target: Target, compiler: Compiler) -> Footprint:
     """The footprint of one board family with one compiler."""
     firmwares = sorted(
-        (link(graph, target, compiler) for graph in small_graphs()), key=lambda item: len(item.functions)
+        (link(graph, target, compiler) for graph in small_graphs(plugins.names("ops"))),
+        key=lambda item: len(item.functions),
     )
     base = {s: size for s, size in firmwares[0].symbols.items() if all(s in other.symbols for other in firmwares)}
     symbols = {BASE: base}
@@ -108,11 +110,23 @@ def measure(target: Target, compiler: Compiler) -> Footprint:
     return dataclasses.replace(draft, call_base=round(intercept, 2), call_argument=round(slope, 2))
 
 
+def with_kernels(entry: Footprint, kinds: Sequence[str], target: Target, compiler: Compiler) -> Footprint:
+    """`entry` with the kernels of these operators measured anew, all else as it is."""
+    symbols = dict(entry.symbols)
+    for graph in small_graphs(kinds):
+        found = link(graph, target, compiler)
+        own = {symbol: size for symbol, size in found.symbols.items() if symbol not in entry.symbols[BASE]}
+        symbols |= dict.fromkeys(found.functions, own)
+    return dataclasses.replace(entry, symbols=symbols)
+
+
 def main() -> None:
     """Measure everything that is installed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", action="append", help="only this board's family; may be given several times")
-    wanted = parser.parse_args().target
+    parser.add_argument("--op", action="append", help="only this operator's kernels; may be given several times")
+    args = parser.parse_args()
+    wanted = args.target
     entries = {(e.compiler, e.core, e.platform): e for e in load_footprints()} if TABLE.is_file() else {}
     targets = {}
     for path in sorted(data_folder("targets").glob("*.toml")):
@@ -127,7 +141,12 @@ def main() -> None:
             print(problem, file=sys.stderr)
             continue
         for (core, platform), target in targets.items():
-            entries[name, core, platform] = measure(target, compiler)
+            key = (name, core, platform)
+            known = entries.get(key)
+            if args.op and known is not None:
+                entries[key] = with_kernels(known, args.op, target, compiler)
+            else:
+                entries[key] = measure(target, compiler)
             entry = entries[name, core, platform]
             total = sum(entry.symbols[BASE].values())
             print(

@@ -1,7 +1,8 @@
 """Fit the cycle model of the boards on their twins: prints (or with --write stores) the [timing] table of every target.
 
 Layers of random candidates and random small layers each run alone on the twin. Cycles are linear in the work
-that the operators report, with non-negative costs; the fit minimises the relative error.
+that the operators report, with non-negative costs; the fit minimises the relative error. With --op only the costs that
+these operators alone have are fitted, on layers of theirs, and all others stay as the tables have them.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import dataclasses
 import importlib
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from trec_dse import datasets, plugins
 from trec_dse.codegen import network_calls
 from trec_dse.errors import UnsupportedError
 from trec_dse.evaluate import untrained_graph
-from trec_dse.graph import INPUT, Graph, QuantizedGraph, Work
+from trec_dse.graph import INPUT, Graph, QuantizedGraph, Work, pack
 from trec_dse.quantize import quantize, with_clusters
 from trec_dse.resources import data_folder
 from trec_dse.target import Target, load_target
@@ -49,10 +51,10 @@ def single_layers(seed: int) -> list[QuantizedGraph]:
     return list(graphs.values())
 
 
-def random_layers(seed: int, n: int) -> list[QuantizedGraph]:
-    """Small random networks around every operator."""
+def random_layers(seed: int, n: int, kinds: Sequence[str] | None = None) -> list[QuantizedGraph]:
+    """Small random networks around every operator, or those given."""
     graphs = []
-    for kind in plugins.names("ops"):
+    for kind in kinds or plugins.names("ops"):
         for i in range(n):
             random = np.random.default_rng([seed, i])
             graph: Graph = importlib.import_module(f"trec_dse.ops.{kind}.cases").random_graph(random)
@@ -74,7 +76,8 @@ def smooth_image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.int8]:
 def measure(graph: QuantizedGraph, target: Target) -> tuple[list[Work], int]:
     """The work of one inference, with the clusters that it really had, and the twin's cycles."""
     with on_twin(graph, target) as (_, executor):
-        answer = executor.infer(smooth_image(graph.input_shape))
+        image = smooth_image(graph.input_shape)
+        answer = executor.infer(image if graph.quantization[INPUT].bits == 8 else pack(image // 16 + 8))
     layers = [call.node for call in network_calls(graph) if call.kernel.counts_clusters]
     counted = with_clusters(graph, {n: float(c) for n, c in zip(layers, answer.n_clusters, strict=True)})
     return work_of(counted), answer.cycles
@@ -97,18 +100,22 @@ class Fit:
     held_out: npt.NDArray[np.float64]
 
 
-def fit(rows: list[tuple[list[Work], int]]) -> Fit:
-    """Non-negative least squares of the relative error; every fourth row is held out."""
-    kinds = sorted({item.kind for work, _ in rows for item in work})
-    matrix = np.zeros((len(rows), len(kinds)))
+def fit(rows: list[tuple[list[Work], int]], known: Mapping[str, float]) -> Fit:
+    """Non-negative least squares of the relative error; every fourth row is held out. `known` costs stay."""
+    kinds = sorted({item.kind for work, _ in rows for item in work} - set(known))
+    matrix, explained = np.zeros((len(rows), len(kinds))), np.zeros(len(rows))
     for i, (work, _) in enumerate(rows):
         for item in work:
-            matrix[i, kinds.index(item.kind)] += item.amount
+            if item.kind in known:
+                explained[i] += known[item.kind] * item.amount
+            else:
+                matrix[i, kinds.index(item.kind)] += item.amount
     cycles = np.array([c for _, c in rows], dtype=float)
+    rest = 1 - explained / cycles
     held = np.arange(len(rows)) % 4 == 0
-    costs, _ = nnls(matrix[~held] / cycles[~held, None], np.ones(int((~held).sum())))
-    errors = (matrix[held] @ costs) / cycles[held] - 1
-    final, _ = nnls(matrix / cycles[:, None], np.ones(len(rows)))
+    costs, _ = nnls(matrix[~held] / cycles[~held, None], rest[~held])
+    errors = (matrix[held] @ costs) / cycles[held] - rest[held]
+    final, _ = nnls(matrix / cycles[:, None], rest)
     return Fit({kind: round(float(c), 4) for kind, c in zip(kinds, final, strict=True)}, errors)
 
 
@@ -126,9 +133,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="store the tables in targets/*.toml")
     parser.add_argument("--target", action="append", help="only this board; may be given several times")
+    parser.add_argument("--op", action="append", help="only what this operator costs; may be given several times")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    graphs = single_layers(seed=1) + random_layers(seed=1, n=12)
+    graphs = random_layers(1, 8, args.op) if args.op else single_layers(seed=1) + random_layers(seed=1, n=12)
+    new = {item.kind for graph in graphs for item in work_of(graph)} - {OVERHEAD}
     figures = []
     for path in sorted(data_folder("targets").glob("*.toml")):
         target = load_target(path)
@@ -138,7 +147,8 @@ def main() -> None:
         for graph in graphs:
             with contextlib.suppress(UnsupportedError):
                 rows.append(measure(graph, target))
-        result = fit(rows)
+        known = {kind: cost for kind, cost in target.timing.items() if args.op and kind not in new}
+        result = fit(rows, known)
         errors = 100 * np.abs(result.held_out)
         figures += [
             Figure(f"{target.name}: layers measured", len(rows), "layers"),
@@ -146,7 +156,7 @@ def main() -> None:
             Figure(f"{target.name}: held-out layers, 95th percentile", float(np.percentile(errors, 95)), "%"),
         ]
         if args.write:
-            store(path, result.costs)
+            store(path, dict(sorted({**known, **result.costs}.items())))
         print(target.name, result.costs, file=sys.stderr)
     show(figures)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from trec_dse.augment import augmented, blanked, flipped, shifted
+from trec_dse.augment import augmented, bent, blanked, flipped, shifted
 from trec_dse.candidate import TrainingRecipe
 
 
@@ -54,3 +54,25 @@ def test_the_same_draws_give_the_same_images_and_each_image_its_own() -> None:
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
     assert len({tuple(image.flatten().tolist()) for image in found[0]}) > 20
+
+
+def test_a_field_of_whole_pixels_moves_the_image() -> None:
+    right = torch.tensor([1.0, 0.0]).expand(2, 3, 4, 2)
+    images = bent(counting(), torch.eye(2).expand(2, 2, 2), right)  # each pixel reads its right neighbour
+    torch.testing.assert_close(images[0, 0], torch.tensor([[2.0, 3, 4, 4], [6, 7, 8, 8], [10, 11, 12, 12]]))
+
+
+def test_half_a_turn_is_half_a_turn() -> None:
+    images = bent(counting(1), -torch.eye(2).expand(1, 2, 2), torch.zeros(1, 3, 4, 2))
+    torch.testing.assert_close(images[0, 0], counting(1)[0, 0].flip(0, 1))
+
+
+def test_random_bends_stay_within_what_is_asked() -> None:
+    torch.manual_seed(0)
+    image = torch.zeros(400, 1, 15, 15)
+    image[:, :, 7, 7] = 1.0  # the centre, which turning and zooming leave where it is
+    turned = augmented(image, TrainingRecipe(rotation=30.0, zoom=0.1))
+    assert (turned[:, 0, 7, 7] > 0.99).all()
+    assert not torch.equal(turned[0], turned[1])
+    moved = augmented(image, TrainingRecipe(elastic=1.0))
+    assert 0.1 < float((moved[:, 0, 7, 7] < 0.5).float().mean()) < 0.95

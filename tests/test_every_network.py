@@ -31,6 +31,7 @@ POLICY = TrecPolicy(3, 2, n_kernel_reuse=2)
 PRESETS = {
     "cifarnet": ({}, (32, 32, 3)),
     "lenet5": ({}, (28, 28, 1)),
+    "mnist2k": ({}, (28, 28, 1)),
     "mobilenet_v1": ({}, (96, 96, 3)),
     "resnet8": ({}, (32, 32, 3)),
     "resnet18": ({"width": 0.25}, (32, 32, 3)),
@@ -119,7 +120,7 @@ def test_pruning_halves_every_hidden_layer_whatever_its_weights_are(name: str) -
         shapes.append(_channels(prune(model, (32, 32, 3), {"*": 0.5}, round_to=1)))
     assert shapes[0] == shapes[1]
     *hidden, classifier = before
-    assert shapes[0] == {**{layer: before[layer] // 2 for layer in hidden}, classifier: 10}
+    assert shapes[0] == {**{layer: -(-before[layer] // 2) for layer in hidden}, classifier: 10}
 
 
 def _channels(model: nn.Module) -> dict[str, int]:

@@ -14,7 +14,7 @@ from trec_dse import plugins
 from trec_dse.candidate import TrecConfig
 from trec_dse.codegen import generate, generate_answers, kernel_sources, network_calls
 from trec_dse.executors.host import HostNetwork
-from trec_dse.graph import INPUT, Graph, Int8Array, QuantizedGraph, Window
+from trec_dse.graph import INPUT, Graph, Int8Array, QuantizedGraph, Window, pack
 from trec_dse.memory import MemoryPlan, plan_memory
 from trec_dse.ops import op_class
 from trec_dse.ops._packing import pair_channels
@@ -27,6 +27,7 @@ from trec_dse.toolchain import build_host_program, find_host_compiler
 
 OPS = plugins.names("ops")
 CLUSTERING = ("trec_conv2d", "trec_strip_conv2d")
+FOUR_BITS = ("cascade_u4", "dense_u4")
 BUILD_ID = "0123456789abcdef"
 
 
@@ -39,17 +40,24 @@ def random_network(kind: str, seed: int) -> tuple[Graph, QuantizedGraph, torch.T
 
 
 def sizes_of(graph: QuantizedGraph) -> tuple[int, int, int]:
-    shapes = graph.shapes
     n_layers = sum(call.kernel.counts_clusters for call in network_calls(graph))
-    return int(np.prod(shapes[INPUT])), int(np.prod(shapes[graph.output])), n_layers
+    return graph.bytes_of(INPUT), graph.bytes_of(graph.output), n_layers
 
 
 def random_images(graph: QuantizedGraph, n: int) -> Int8Array:
-    return np.random.default_rng(7).integers(-128, 128, (n, *graph.input_shape)).astype(np.int8)
+    """Images as they lie in memory: of the input's shape, or packed."""
+    shape = graph.input_shape if graph.quantization[INPUT].bits == 8 else (graph.bytes_of(INPUT),)
+    return np.random.default_rng(7).integers(-128, 128, (n, *shape)).astype(np.int8)
+
+
+def answer_of(graph: QuantizedGraph, image: Int8Array) -> Int8Array:
+    """The oracle's output as it lies in memory."""
+    output = graph.run(image)[graph.output]
+    return pack(output) if graph.quantization[graph.output].bits == 4 else output.reshape(-1)
 
 
 def oracle(graph: QuantizedGraph, images: Int8Array) -> Int8Array:
-    return np.stack([graph.run(image)[graph.output].reshape(-1) for image in images])
+    return np.stack([answer_of(graph, image) for image in images])
 
 
 def on_host(graph: QuantizedGraph, plan: MemoryPlan, images: Int8Array) -> Int8Array:
@@ -75,8 +83,9 @@ def test_the_int8_network_is_close_to_the_float_one(kind: str, seed: int) -> Non
     found = (levels.astype(float) - scale.zero_point) * scale.scale
     error = np.abs(found - expected) / (expected.max() - expected.min() + 1e-9)
     # a bit that flips moves a row to another cluster, so a TREC layer is close in the mean, not everywhere
-    assert error.mean() < (0.05 if kind in CLUSTERING else 0.01)
-    assert kind in CLUSTERING or error.max() < 0.03
+    # 4-bit levels err by a thirtieth of their range, layer after layer
+    assert error.mean() < (0.1 if kind in FOUR_BITS else 0.05 if kind in CLUSTERING else 0.01)
+    assert kind in (*CLUSTERING, *FOUR_BITS) or error.max() < 0.03
 
 
 @pytest.mark.parametrize("kind", OPS)
@@ -100,7 +109,7 @@ def test_c_is_clean_under_the_sanitizers(kind: str, seed: int, tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("kind", ["conv2d", *CLUSTERING])
+@pytest.mark.parametrize("kind", ["conv2d", "cascade_u4", *CLUSTERING])
 @pytest.mark.parametrize("seed", range(8))
 def test_c_needs_the_scratch_that_python_plans(kind: str, seed: int, tmp_path: Path) -> None:
     _, graph, _ = random_network(kind, 200 + seed)

@@ -34,6 +34,14 @@ def drawn(space: SearchSpace) -> list[tuple[optuna.trial.FrozenTrial, Candidate]
 
 
 Drawn = list[tuple[optuna.trial.FrozenTrial, Candidate]]
+FOUR_BITS = "mnist_2k"  # whose kernels do not cluster, and whose channels are what is searched
+
+
+@pytest.fixture
+def clustering(space: SearchSpace, drawn: Drawn) -> Drawn:
+    if space.name == FOUR_BITS:
+        pytest.skip("in 4 bits nothing is clustered or pruned")
+    return drawn
 
 
 def test_there_are_search_spaces() -> None:
@@ -61,13 +69,13 @@ def test_its_dataset_and_networks_exist(space: SearchSpace, drawn: Drawn) -> Non
     assert {candidate.network for _, candidate in drawn} <= set(plugins.names("networks"))
 
 
-def test_dense_and_clustered_pruned_and_whole_candidates_are_in_it(drawn: Drawn) -> None:
-    kinds = {(candidate.trec is None, not candidate.pruning) for _, candidate in drawn}
+def test_dense_and_clustered_pruned_and_whole_candidates_are_in_it(clustering: Drawn) -> None:
+    kinds = {(candidate.trec is None, not candidate.pruning) for _, candidate in clustering}
     assert kinds == {(False, False), (False, True), (True, False), (True, True)}
 
 
-def test_every_slice_policy_and_scope_is_in_it(drawn: Drawn) -> None:
-    policies = [candidate.trec for _, candidate in drawn if candidate.trec is not None]
+def test_every_slice_policy_and_scope_is_in_it(clustering: Drawn) -> None:
+    policies = [candidate.trec for _, candidate in clustering if candidate.trec is not None]
     assert {policy.slice_policy for policy in policies} == {"kernel_row", "channels", "whole", "custom"}
     assert {policy.scope for policy in policies} == {"per_slice", "shared", "strip_shared"}
     assert {policy.channel_groups for policy in policies} == {1, 2, 4, 8}
@@ -83,11 +91,12 @@ def test_a_vector_length_is_given_exactly_where_it_counts(drawn: Drawn) -> None:
             assert 1 <= candidate.trec.hash_bits_late <= MAX_HASH_BITS
 
 
-def test_what_a_candidate_does_not_use_is_not_in_its_key(drawn: Drawn) -> None:
+def test_what_a_candidate_does_not_use_is_not_in_its_key(space: SearchSpace, drawn: Drawn) -> None:
     dense = {trial.number: candidate for trial, candidate in drawn if candidate.trec is None}
     keys = {candidate.key for candidate in dense.values()}
     used = {(c.network, str(c.network_args), str(c.pruning), str(c.recipe)) for c in dense.values()}
-    assert len(keys) == len(used) < len(dense)
+    assert len(keys) == len(used)
+    assert len(keys) < len(dense) or space.name == FOUR_BITS  # there every parameter counts
 
 
 def test_its_networks_can_be_built_for_its_images(space: SearchSpace, drawn: Drawn) -> None:

@@ -29,6 +29,7 @@ ROOMS: list[tuple[str, set[str]]] = [
             "train",
             "prune",
             "qat",
+            "four_bits",
             "lower",
             "quantize",
             "cost",

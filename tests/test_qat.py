@@ -44,8 +44,8 @@ def mismatches(graph: Graph, images: torch.Tensor) -> tuple[int, int]:
     return int((found != expected).sum()), expected.size
 
 
-# strips are trained with centroids and padding in floating point: close, not equal
-@pytest.mark.parametrize("kind", [kind for kind in plugins.names("ops") if kind != "trec_strip_conv2d"])
+# strips are trained with centroids and padding in floating point: close, not equal; 4 bits have a training of their own
+@pytest.mark.parametrize("kind", [k for k in plugins.names("ops") if k != "trec_strip_conv2d" and "_u4" not in k])
 def test_training_sees_the_integers_of_the_kernels(kind: str) -> None:
     compared = 0
     for seed in range(20):

@@ -20,6 +20,7 @@ PruningSchedule = Literal["one_shot", "agp"]
 PruningUnit = Literal["channels", "weights"]
 Optimizer = Literal["sgd", "adamw"]
 LearningSchedule = Literal["one_cycle", "cosine"]
+Bits = Literal[4, 8]
 MAX_HASH_BITS = 12
 
 
@@ -131,25 +132,34 @@ class PruningRecipe:
 
 @dataclass(frozen=True)
 class QuantizationRecipe:
-    """How float becomes int8. What is calibrated are the ranges of the activations.
+    """How float becomes int8, or 4 bits. What is calibrated are the ranges of the activations.
 
     Attributes:
+        bits: of weights and activations. With 4 all scales are powers of two that are fitted and learned; the network
+            is convolutions with ReLU and poolings, perhaps an averaging before them, and one dense layer.
         calibration: the range that was seen; the one that leaves out `tail_percent` of the values on either side; or
             the one with the least mean squared rounding error.
         bias_correction: shift each bias by the mean error that rounding makes at its layer; post-training only.
         qat_epochs: training with the rounding in place, at the end; 0 leaves it at post-training quantisation.
+        frozen_epochs: with 4 bits, after them, training of the weights alone.
     """
 
     calibration: Calibration = "minmax"
     tail_percent: float = 0.01
     bias_correction: bool = False
     qat_epochs: int = 0
+    bits: Bits = 8
+    frozen_epochs: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.tail_percent < 50:
             raise CandidateError(f"tail_percent is {self.tail_percent}; it must lie in [0, 50)")
-        if self.qat_epochs < 0:
-            raise CandidateError(f"qat_epochs is {self.qat_epochs}; it must be at least 0")
+        if self.qat_epochs < 0 or self.frozen_epochs < 0:
+            raise CandidateError(
+                f"qat_epochs is {self.qat_epochs} and frozen_epochs {self.frozen_epochs}; both must be at least 0"
+            )
+        if self.bits == 8 and self.frozen_epochs:
+            raise CandidateError(f"frozen_epochs is {self.frozen_epochs} with 8 bits; it is a phase of 4 bits alone")
 
 
 @dataclass(frozen=True)
@@ -160,6 +170,8 @@ class TrainingRecipe:
         optimizer: SGD with Nesterov momentum, or AdamW (take a learning rate of about 0.002).
         schedule: the learning rate rises over the first fifth of the steps and falls as half a cosine, or only falls.
         flip: mirror half of the images; shift: move each by up to so many pixels; cutout: blank a square of that side.
+        rotation: turn each by up to so many degrees; zoom: stretch rows and columns each by up to that share; elastic:
+            displace pixels by a smooth random field of so many pixels on average.
         label_smoothing: share of the target that is spread over all classes.
         ema: decay per step of a running average of the weights, which is what is kept in the end; 0 keeps the last.
         distillation: share of the loss that is the distance to the logits of the same network before its convolutions
@@ -174,6 +186,9 @@ class TrainingRecipe:
     flip: bool = False
     shift: int = 0
     cutout: int = 0
+    rotation: float = 0.0
+    zoom: float = 0.0
+    elastic: float = 0.0
     label_smoothing: float = 0.0
     ema: float = 0.0
     distillation: float = 0.0
@@ -186,11 +201,13 @@ class TrainingRecipe:
             share = getattr(self, name)
             if not 0 <= share <= 1 or (share == 1 and name != "distillation"):
                 raise CandidateError(f"{name} is {share}; it must lie in [0, 1), and may be 1 for distillation alone")
-        for name in ("shift", "cutout", "layer_distillation"):
+        for name in ("shift", "cutout", "layer_distillation", "rotation", "elastic"):
             if getattr(self, name) < 0:
                 raise CandidateError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if self.temperature <= 0:
             raise CandidateError(f"temperature is {self.temperature}; it must be above 0")
+        if not 0 <= self.zoom < 1:
+            raise CandidateError(f"zoom is {self.zoom}; it must be a share in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -251,6 +268,8 @@ class Candidate:
         for layer, share in self.pruning.items():
             if not 0 <= share < 1:
                 raise CandidateError(f"pruning share of {layer!r} is {share}; it must lie in [0, 1)")
+        if self.trec is not None and self.recipe.quantization.bits == 4:
+            raise CandidateError("clustering in 4 bits has no kernel; leave `trec` out, or take 8 bits")
 
     @property
     def key(self) -> str:

@@ -101,7 +101,7 @@ def constant_bytes(graph: QuantizedGraph) -> dict[str, ConstantBytes]:
             if id(array) not in seen:
                 tables += -(-array.nbytes // 4) * 4
                 seen.add(id(array))
-        structs += 4 * sum(_width(value) for _, value in call.kernel.fields)
+        structs += -(-sum(_width(value) for _, value in call.kernel.fields) // 4) * 4
         result[call.node] = ConstantBytes(tables, structs)
     return result
 
@@ -115,7 +115,10 @@ def _arrays(value: FieldValue) -> Iterator[IntArray]:
 
 
 def _width(value: FieldValue) -> int:
-    return sum(_width(item) for item in value) if isinstance(value, tuple) else 1
+    """Bytes of a member: a pointer or an int takes a word."""
+    if isinstance(value, tuple):
+        return sum(_width(item) for item in value)
+    return 1 if isinstance(value, np.int8 | np.uint8) else 4
 
 
 def _identifier(name: str) -> str:
@@ -130,8 +133,8 @@ def _counters(graph: QuantizedGraph) -> int:
 def _header(graph: QuantizedGraph, plan: MemoryPlan, build_id: str) -> str:
     shapes, n_layers = graph.shapes, _counters(graph)
     numbers = {
-        "INPUT_BYTES": int(np.prod(shapes[INPUT])),
-        "OUTPUT_BYTES": int(np.prod(shapes[graph.output])),
+        "INPUT_BYTES": graph.bytes_of(INPUT),
+        "OUTPUT_BYTES": graph.bytes_of(graph.output),
         "ARENA_BYTES": plan.size,
         "INPUT_OFFSET": plan.offset(INPUT),
         "OUTPUT_OFFSET": plan.offset(graph.output),

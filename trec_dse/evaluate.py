@@ -3,13 +3,14 @@
     build -> train -> prune -> fine-tune -> fold -> TREC -> fine-tune -> lower -> calibrate -> train the int8 network
         -> quantize -> plan -> estimate
 
+With 4 bits the lowered graph is rewritten for their kernels and trained in two phases, the scales fixed in the second.
+
 What a candidate needs in memory follows from its shapes alone, so an untrained copy goes through the same stages
 first: a candidate that cannot fit is rejected before any training.
 """
 
 import contextlib
 import fcntl
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from trec_dse.durable import write_text
 from trec_dse.errors import StudyError, ToolchainError
 from trec_dse.executors.host import HostNetwork
 from trec_dse.footprint import footprint_for
+from trec_dse.four_bits import FourBitNetwork, in_four_bits, pixel_levels
 from trec_dse.graph import INPUT, Graph, Int8Array, QuantizedGraph
 from trec_dse.importance import Ranking
 from trec_dse.lower import lower
@@ -36,7 +38,7 @@ from trec_dse.memory import plan_memory
 from trec_dse.networks import build_model
 from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
 from trec_dse.qat import QatNetwork
-from trec_dse.quantize import calibrate, quantize, quantize_with, with_clusters
+from trec_dse.quantize import calibrate, quantize, quantize_own_scales, quantize_with, with_clusters
 from trec_dse.results import Cost, EvaluateRequest, Evaluation
 from trec_dse.store import GRAPH, load_graph, save_float_weights, save_graph
 from trec_dse.target import Target
@@ -46,6 +48,8 @@ from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes
 from trec_dse.trec.policy import ConvShape, Decision, decide, relative_operations
 
 PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
+FOUR_BITS_RATE, FROZEN_RATE = 0.4, 0.1
+WHOLE = ("qat", "four_bits", "frozen")  # phases in which the network computes with whole numbers
 N_RANKING = 256  # training images by which channels are ranked
 N_UNTRAINED = 8  # images on which an untrained network's clusters are counted
 UNUSED_BUILD_ID = "0" * 16
@@ -168,6 +172,8 @@ def _untrained(candidate: Candidate, dataset: Dataset, target: Target | None) ->
 
 def _untrained_int8(model: nn.Module, trec: Decision, candidate: Candidate, dataset: Dataset) -> QuantizedGraph:
     images = calibration_images(dataset, N_UNTRAINED)
+    if candidate.recipe.quantization.bits == 4:
+        return quantize_own_scales(_in_four_bits(lower(model, dataset.input_shape), dataset, images))
     return quantize(lower(_with_trec(model, candidate, trec.configs, images), dataset.input_shape), _nhwc(images))
 
 
@@ -204,9 +210,8 @@ def versions(dataset: Dataset, candidate: Candidate) -> dict[str, str]:
 
 def host_network(graph: QuantizedGraph) -> HostNetwork:
     """The network's own C, compiled for this machine."""
-    shapes = graph.shapes
     n_layers = sum(call.kernel.counts_clusters for call in network_calls(graph))
-    sizes = (math.prod(shapes[INPUT]), math.prod(shapes[graph.output]), n_layers)
+    sizes = (graph.bytes_of(INPUT), graph.bytes_of(graph.output), n_layers)
     return HostNetwork.build(generate(graph, plan_memory(graph), UNUSED_BUILD_ID), kernel_sources(graph), sizes)
 
 
@@ -275,6 +280,8 @@ class _Course:
             "trec": (recipe.trec_epochs, TREC_RATE),
             "folded": (recipe.trec_epochs, TREC_RATE),
             "qat": (recipe.quantization.qat_epochs, QAT_RATE),
+            "four_bits": (recipe.quantization.qat_epochs, FOUR_BITS_RATE),
+            "frozen": (recipe.quantization.frozen_epochs, FROZEN_RATE),
         }[name]
 
         def on_epoch(epoch: int, n_epochs: int, loss: float, accuracy: float) -> None:
@@ -286,7 +293,7 @@ class _Course:
         accuracy = train(
             model,
             self.dataset,
-            _in_whole_numbers(recipe) if name == "qat" else recipe,
+            _in_whole_numbers(recipe) if name in WHOLE else recipe,
             epochs=epochs,
             learning_rate=share * recipe.learning_rate,
             device="cuda" if torch.cuda.is_available() else "cpu",
@@ -311,12 +318,28 @@ def _train(course: _Course, configs: dict[str, TrecConfig]) -> _Trained:
     model = _with_trec(dense, candidate, configs, images)
     accuracy = course.run("trec" if configs else "folded", model, teacher=dense)
     source, recipe = lower(model.eval(), dataset.input_shape), candidate.recipe.quantization
+    if recipe.bits == 4:
+        return _trained_in_four_bits(course, source, accuracy)
     if not recipe.qat_epochs:
         return _Trained(quantize(source, _nhwc(images), recipe), source, accuracy)
     learn_hashes = candidate.recipe.hash_gradient != "none"
     network = QatNetwork(source, calibrate(source, _nhwc(images), recipe), learn_hashes=learn_hashes)
     course.run("qat", network, teacher=dense)
     return _Trained(quantize_with(network.graph, network.ranges, _nhwc(images)), network.graph, accuracy)
+
+
+def _trained_in_four_bits(course: _Course, source: Graph, accuracy: float) -> _Trained:
+    """The 4-bit network: its exponents learn with its weights at first, and are left alone in the end."""
+    images = calibration_images(course.dataset, course.candidate.recipe.n_calibration)
+    network = FourBitNetwork(_in_four_bits(source, course.dataset, images))
+    course.run("four_bits", network)
+    network.freeze()
+    course.run("frozen", network)
+    return _Trained(quantize_own_scales(network.graph), network.graph, accuracy)
+
+
+def _in_four_bits(source: Graph, dataset: Dataset, images: Tensor) -> Graph:
+    return in_four_bits(source, _nhwc(images), pixel_levels(dataset.mean, dataset.std))
 
 
 def _trained_and_pruned(model: nn.Module, course: _Course) -> nn.Module:

@@ -38,9 +38,17 @@ class Footprint:
     static_bytes: int
 
     def code_bytes(self, functions: Iterable[str], n_arguments: int) -> int:
-        """Bytes of vector table, runtime, the given kernels and `trec_net_run` with that many pointer arguments."""
+        """Bytes of vector table, runtime, the given kernels and `trec_net_run` with that many pointer arguments.
+
+        Raises TargetError for a kernel that was never measured so.
+        """
         total: dict[str, int] = dict(self.symbols[BASE])
         for function in functions:
+            if function not in self.symbols:
+                raise TargetError(
+                    f"{function}: its code size was never measured with {self.compiler} for {self.core}; run "
+                    "benchmarks/footprint.py where that compiler is installed"
+                )
             total |= self.symbols[function]
         return round(sum(total.values()) + self.call_base + self.call_argument * n_arguments)
 

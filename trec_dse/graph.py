@@ -4,9 +4,10 @@ They are two types so that a float graph cannot reach the planner, the cost mode
 in the order of execution; a tensor has the name of the node that makes it, the input is called "input".
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,25 @@ IntWeights = Mapping[str, IntArray]
 
 @dataclass(frozen=True)
 class Quantization:
-    """real = scale * (q - zero_point), q in -128..127."""
+    """real = scale * (q - zero_point), q in -128..127; in 0..15 where `bits` is 4, two to a byte."""
 
     scale: float
     zero_point: int
+    bits: int = 8
+
+    @property
+    def low(self) -> int:
+        """The smallest q."""
+        return -128 if self.bits == 8 else 0
+
+    @property
+    def high(self) -> int:
+        """The largest q."""
+        return 127 if self.bits == 8 else 15
+
+    def bytes_of(self, shape: Shape) -> int:
+        """What a tensor takes in memory, rounded up to whole bytes."""
+        return -(-math.prod(shape) * self.bits // 8)
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,8 @@ class KernelCall:
 
     Attributes:
         function, struct: the kernel and the type of its parameters.
-        fields: (member, value): an int, an array that becomes a const table, or a nested tuple of ints and arrays.
+        fields: (member, value): an int, an array that becomes a const table, or a nested tuple of ints and arrays. A
+            member of a single byte is given as NumPy's int8 or uint8.
         inputs: which of the node's inputs are passed, by index.
         scratch: whether the kernel takes a scratch pointer; counts_clusters: whether it returns N_c.
     """
@@ -71,7 +88,7 @@ class KernelCall:
     counts_clusters: bool = False
 
 
-FieldValue = int | IntArray | tuple["FieldValue", ...]
+FieldValue = int | np.int8 | np.uint8 | IntArray | tuple["FieldValue", ...]
 
 
 @dataclass(frozen=True)
@@ -130,6 +147,19 @@ class Op(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnScales(Protocol):
+    """An op whose weights say how its tensors are quantised: nothing is left to calibrate."""
+
+    def input_quantization(self, weights: FloatWeights) -> Quantization:
+        """Of the network's input, where the op reads that."""
+        ...
+
+    def output_quantization(self, weights: FloatWeights) -> Quantization:
+        """Of the output."""
+        ...
+
+
 @dataclass(frozen=True)
 class Node:
     """A place in a graph: an op and the names of the tensors it reads."""
@@ -173,7 +203,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class QuantizedGraph:
-    """The int8 network. `quantization`: tensor name -> its scale and zero point."""
+    """The integer network. `quantization`: tensor name -> its scale, zero point and bits."""
 
     input_shape: Shape
     nodes: tuple[Node, ...]
@@ -194,21 +224,60 @@ class QuantizedGraph:
         """The quantisation of what `node` reads and writes."""
         return NodeQuantization(tuple(self.quantization[name] for name in node.inputs), self.quantization[node.name])
 
+    def bytes_of(self, name: str) -> int:
+        """Bytes of a tensor in the arena."""
+        return self.quantization[name].bytes_of(self.shapes[name])
+
     def run(self, image: Int8Array) -> dict[str, Int8Array]:
-        """Every tensor by name for one int8 image (H, W, C): the oracle that C must match bit for bit."""
-        tensors = {INPUT: image.reshape(self.input_shape)}
+        """Every tensor by name for one image as it lies in memory: the oracle that C must match bit for bit.
+
+        A 4-bit tensor is given as one number, 0..15, per element.
+        """
+        is_packed = self.quantization[INPUT].bits == 4
+        tensors = {INPUT: unpack(image, self.input_shape) if is_packed else image.reshape(self.input_shape)}
         for node in self.nodes:
             inputs = [tensors[name] for name in node.inputs]
             tensors[node.name] = node.op.run(inputs, self.weights[node.name], self.node_quantization(node))
         return tensors
 
     def quantize_images(self, images: npt.NDArray[np.floating[Any]]) -> Int8Array:
-        """Float images (B, H, W, C), as the network was trained on, to the int8 that it reads."""
-        return quantize_array(images, self.quantization[INPUT])
+        """Float images (B, H, W, C), as the network was trained on, to what it reads: int8 of that shape.
+
+        Where the network reads 4 bits, (B, bytes); larger images are averaged to its size first.
+        """
+        q = self.quantization[INPUT]
+        if q.bits == 8:
+            return quantize_array(images, q)
+        return np.stack([pack(image) for image in quantize_array(averaged(images, self.input_shape), q)])
 
 
 def quantize_array(values: npt.NDArray[np.floating[Any]], q: Quantization) -> Int8Array:
-    """Nearest int8, halves upwards, saturated."""
+    """Nearest q, halves upwards, saturated."""
     levels = np.floor(np.asarray(values, dtype=np.float64) / q.scale + 0.5) + q.zero_point
-    result: Int8Array = np.clip(levels, -128, 127).astype(np.int8)
+    result: Int8Array = np.clip(levels, q.low, q.high).astype(np.int8)
     return result
+
+
+def averaged(images: npt.NDArray[np.floating[Any]], shape: Shape) -> FloatArray:
+    """Images (B, H, W, C) as means over blocks of pixels that leave `shape`, (H / n, W / m, C)."""
+    count, height, width, channels = images.shape
+    rows, columns = height // shape[0], width // shape[1]
+    blocks = np.asarray(images, dtype=np.float64).reshape(count, shape[0], rows, shape[1], columns, channels)
+    means: FloatArray = blocks.mean(axis=(2, 4))
+    return means
+
+
+def pack(levels: IntArray) -> Int8Array:
+    """4-bit numbers, signed or not, two to a byte: the even one in the lower half; flattened."""
+    flat = levels.reshape(-1).astype(np.uint8) & 15
+    padded = np.append(flat, np.zeros(flat.size % 2, dtype=np.uint8))
+    packed: Int8Array = (padded[0::2] | padded[1::2] << 4).astype(np.uint8).view(np.int8)
+    return packed
+
+
+def unpack(packed: IntArray, shape: Shape) -> Int8Array:
+    """The numbers 0..15 of a tensor of `shape` that lies two to a byte."""
+    flat = packed.reshape(-1).view(np.uint8)
+    halves = np.stack([flat & 15, flat >> 4], axis=1).reshape(-1)
+    levels: Int8Array = halves[: math.prod(shape)].astype(np.int8).reshape(shape)
+    return levels

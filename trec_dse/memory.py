@@ -65,10 +65,10 @@ def overlaps(graph: QuantizedGraph) -> dict[tuple[str, str], int]:
 def live_buffers(graph: QuantizedGraph) -> list[Buffer]:
     """Every buffer with its size and its first and last step, not placed yet (offset 0)."""
     shapes, last_use = graph.shapes, _last_uses(graph)
-    buffers = [Buffer(INPUT, "input", 0, _size(shapes[INPUT]), 0, last_use[INPUT])]
+    buffers = [Buffer(INPUT, "input", 0, graph.bytes_of(INPUT), 0, last_use[INPUT])]
     for step, node in enumerate(graph.nodes):
         kind: BufferKind = "output" if node.name == graph.output else "activation"
-        buffers.append(Buffer(node.name, kind, 0, _size(shapes[node.name]), step, last_use.get(node.name, step)))
+        buffers.append(Buffer(node.name, kind, 0, graph.bytes_of(node.name), step, last_use.get(node.name, step)))
         scratch = node.op.scratch_bytes(*(shapes[name] for name in node.inputs))
         if scratch:
             buffers.append(Buffer(node.name, "scratch", 0, scratch, step, step))
@@ -103,10 +103,6 @@ def _last_uses(graph: QuantizedGraph) -> dict[str, int]:
         found.update(dict.fromkeys(node.inputs, step))
     found[graph.output] = len(graph.nodes) - 1
     return found
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape))
 
 
 def _aligned(size: int) -> int:

@@ -15,6 +15,7 @@ from trec_dse.graph import (
     Graph,
     Node,
     NodeQuantization,
+    OwnScales,
     Quantization,
     QuantizedGraph,
     quantize_array,
@@ -40,14 +41,24 @@ def quantize(graph: Graph, calibration: torch.Tensor, recipe: QuantizationRecipe
     return quantize_with(graph, ranges, calibration)
 
 
+def quantize_own_scales(graph: Graph) -> QuantizedGraph:
+    """The integer network of a graph whose operators all bring their scales, so that there is nothing to calibrate."""
+    return quantize(graph, torch.zeros(1, *graph.input_shape))
+
+
 def calibrate(graph: Graph, calibration: torch.Tensor, recipe: QuantizationRecipe) -> dict[str, Quantization]:
     """Scale and zero point of every tensor by name; pooling keeps those of its input."""
     with torch.no_grad():
         tensors = graph.forward(calibration.to(torch.float32))
     ranges = {INPUT: observe(tensors[INPUT], recipe)}
     for node in graph.nodes:
-        keeps = node.op.keeps_quantization
-        ranges[node.name] = ranges[node.inputs[0]] if keeps else observe(tensors[node.name], recipe)
+        if isinstance(node.op, OwnScales):
+            if node.inputs == (INPUT,):
+                ranges[INPUT] = node.op.input_quantization(graph.weights[node.name])
+            ranges[node.name] = node.op.output_quantization(graph.weights[node.name])
+        else:
+            keeps = node.op.keeps_quantization
+            ranges[node.name] = ranges[node.inputs[0]] if keeps else observe(tensors[node.name], recipe)
     return ranges
 
 

@@ -7,11 +7,17 @@ import numpy as np
 from trec_dse.graph import INPUT, FloatArray, FloatWeights, Graph, Node, Op, Shape, Window
 
 Activation = Literal["none", "relu"]
+LEVELS = np.array([0.5, 7.0])  # scale and zero point by which 16 levels hold normally distributed inputs
 
 
 def normal(random: np.random.Generator, *shape: int) -> FloatArray:
     """Normally distributed weights."""
     return random.standard_normal(shape)
+
+
+def four_bits(random: np.random.Generator, *shape: int) -> FloatArray:
+    """Weights that 4 bits hold exactly, for the input's `LEVELS` have steps of a power of two."""
+    return random.integers(-8, 8, shape) / 16
 
 
 def integer(random: np.random.Generator, low: int, high: int) -> int:
