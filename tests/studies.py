@@ -99,6 +99,7 @@ def make_evaluation(
         violations={"sram": sram_kib / 64 - 1, "flash": flash_kib / 256 - 1},
         float_accuracy=None if accuracy is None else min(1.0, accuracy + 0.002),
         int8_accuracy=accuracy,
+        n_clusters={} if accuracy is None else {"conv2": (40, 44, 48, 48, 52, 56)},
         seconds=12.5,
         versions={"trec_dse": "0.1.0", "data": "digits:0011223344556677", "seed": "7"},
     )

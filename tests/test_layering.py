@@ -37,6 +37,7 @@ ROOMS: list[tuple[str, set[str]]] = [
             "executors",
             "validate",
             "plots",
+            "influence",
             "pick",
             "storage",
             "workers",

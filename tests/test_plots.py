@@ -1,15 +1,19 @@
 """What the pictures show, read from their data; nobody tests pixels."""
 
+from dataclasses import replace
+
 import pytest
 from studies import BUFFERS, KIB, make_cost, make_evaluation, make_study, make_trials, measured
 
 from trec_dse import objectives
+from trec_dse.candidate import QuantizationRecipe
 from trec_dse.errors import InputError
 from trec_dse.plots import (
     agreement_data,
     arena_data,
     board_limit,
     cycles_data,
+    epochs_spent,
     flash_data,
     front_data,
     hypervolume_data,
@@ -88,6 +92,22 @@ def test_the_dominated_share_grows_to_what_the_front_covers() -> None:
     # trial 1 at (3/11, 0.1) adds (9/11 - 3/11) x (1.1 - 0.1)
     assert data.shares[1] == pytest.approx(((1.1 - 9 / 11) * 1.1 + 6 / 11) / 1.21)
     assert data.shares[-1] == data.shares[3]  # nothing after trial 3 adds anything
+
+
+def test_epochs_count_once_per_trained_network() -> None:
+    # 10 dense epochs, 2 after pruning, 3 with TREC; trial 6 is trial 1 again, 7 was never trained, 9 failed, 10 runs
+    assert epochs_spent(STUDY.trials) == {0: 15, 1: 15, 2: 15, 3: 15, 4: 15, 5: 15, 6: 0, 7: 0, 8: 15, 11: 15}
+    whole = make_evaluation(5.0, 8.0)
+    recipe = replace(whole.candidate.recipe, quantization=QuantizationRecipe(qat_epochs=4))
+    whole = replace(whole, candidate=replace(whole.candidate, pruning={}, recipe=recipe))
+    assert epochs_spent([TrialRecord(0, "complete", {}, whole)]) == {0: 10 + 3 + 4}
+
+
+def test_progress_is_known_over_trials_and_over_epochs() -> None:
+    data = hypervolume_data(STUDY, (objectives.error, objectives.sram))
+    # the infeasible trial 8 has been trained too, before trial 11
+    assert data.epochs == (15, 30, 45, 60, 75, 90, 90, 120)
+    assert plot_hypervolume(data, over_epochs=True).data[0].x == data.epochs
 
 
 def test_the_share_of_a_single_trial_is_everything() -> None:

@@ -1,5 +1,7 @@
 """The table of a study, and the page as a file; what its script does is tested in a browser elsewhere."""
 
+import base64
+import gzip
 import json
 import re
 import subprocess
@@ -14,7 +16,7 @@ from studies import make_evaluation, make_study, make_trials
 from trec_dse import objectives
 from trec_dse.errors import StudyError
 from trec_dse.report import table, write_html
-from trec_dse.report.page import render
+from trec_dse.report.page import BLOCK, render
 from trec_dse.results import StudyRecord, TrialRecord
 
 STUDY = make_study()
@@ -25,6 +27,16 @@ def embedded(text: str) -> Any:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert found is not None
     return json.loads(found[1], object_hook=_untabulated)
+
+
+def packed(text: str) -> dict[str, Any]:
+    """The details of a page by trial number, unpacked from all its blocks."""
+    found: dict[str, Any] = {}
+    for numbers, block in re.findall(r'class="block" data-trials="([0-9 ]*)">([A-Za-z0-9+/=]*)<', text):
+        details = json.loads(gzip.decompress(base64.b64decode(block)), object_hook=_untabulated)
+        assert list(details) == numbers.split()
+        found |= details
+    return found
 
 
 def _untabulated(item: dict[str, Any]) -> Any:
@@ -69,16 +81,45 @@ def test_an_empty_study_has_an_empty_table() -> None:
 
 
 def test_the_page_holds_every_trial_and_what_the_card_needs() -> None:
-    data = embedded(render(STUDY))
+    text = render(STUDY)
+    data, details = embedded(text), packed(text)
     assert [trial["number"] for trial in data["trials"]] == list(range(12))
-    detail = data["trials"][3]["detail"]
+    assert data["board"]["sram_bytes"] == 64 * 1024
+    assert data["versions"]["data"] == "digits:0011223344556677"
+    detail = details["3"]
     assert detail["candidate"]["network"] == "lenet5"
     assert [layer["name"] for layer in detail["layers"]] == ["conv1", "pool1", "conv2", "fc"]
     assert detail["layers"][2]["trec"]["config"]["hash_bits"] == 4
     assert detail["arena"]["buffers"][0]["name"] == "input"
     assert detail["measured"]["executor"] == "twin"
-    assert data["board"]["sram_bytes"] == 64 * 1024
-    assert data["versions"]["data"] == "digits:0011223344556677"
+    assert detail["n_clusters"] == {"conv2": [40, 44, 48, 48, 52, 56]}
+
+
+def test_only_evaluated_trials_have_a_detail() -> None:
+    assert list(packed(render(STUDY))) == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "11"]
+
+
+def test_details_are_packed_in_blocks() -> None:
+    trials = tuple(TrialRecord(i, "complete", {}, make_evaluation(5.0, 8.0 + i / 100)) for i in range(BLOCK + 1))
+    text = render(make_study(trials))
+    assert text.count('class="block"') == 2
+    assert len(packed(text)) == BLOCK + 1
+
+
+def test_the_same_study_gives_the_same_page() -> None:
+    assert render(STUDY) == render(make_study())
+
+
+def test_trials_of_one_network_say_so() -> None:
+    networks = [trial["network"] for trial in embedded(render(STUDY))["trials"]]
+    assert networks == [0, 1, 2, 3, 4, 5, 1, 7, 8, None, None, 11]  # trial 6 is trial 1 again
+
+
+def test_the_page_knows_the_progress_over_epochs_and_what_moves_what() -> None:
+    data = embedded(render(STUDY))
+    assert data["progress"]["epochs"] == [15, 30, 45, 60, 75, 90, 90, 120]
+    assert data["influence"]["objectives"] == objectives.names()
+    assert set(data["influence"]["parameters"]) == {"hash_bits", "slice_policy", "pruning"}
 
 
 def test_the_values_of_a_trial_follow_the_axes() -> None:
@@ -93,8 +134,8 @@ def test_the_values_of_a_trial_follow_the_axes() -> None:
 def test_an_unknown_value_is_null_since_json_has_no_nan() -> None:
     data = embedded(render(STUDY))
     assert data["trials"][7]["values"][0] is None
-    assert data["trials"][7]["detail"]["int8_accuracy"] is None
-    assert data["trials"][9]["detail"] is None
+    assert packed(render(STUDY))["7"]["int8_accuracy"] is None
+    assert data["trials"][9]["values"] == [None] * len(objectives.names())
 
 
 def test_the_knee_is_shown_first() -> None:

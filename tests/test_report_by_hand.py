@@ -5,72 +5,41 @@ Skipped where no chromedriver is installed.
 
 import itertools
 import json
-import re
-import shutil
-import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import make_study
+from browser import CARD, ROWS, Browser, a_browser, needs_browser
+from studies import make_evaluation, make_study
 
 from trec_dse import objectives
+from trec_dse.errors import NothingFitsError
+from trec_dse.pick import Budgets, pick
 from trec_dse.plots import front_data
 from trec_dse.report import write_html
+from trec_dse.results import TrialRecord
 
-DRIVER = shutil.which("chromedriver")
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 STUDY = make_study()
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(DRIVER is None, reason="no chromedriver on the path")]
+pytestmark = needs_browser
 
 Script = Callable[[str], Any]
 
 
-def call(address: str, method: str, body: object = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(address, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)["value"]
-
-
 @pytest.fixture(scope="module")
-def driver() -> Iterator[str]:
-    """Address of a WebDriver that lives as long as this module's tests."""
-    assert DRIVER is not None
-    with subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = (re.search(r"on port (\d+)", line) for line in process.stdout)
-        port = next(found[1] for found in lines if found and found[1] != "0")
-        yield f"http://127.0.0.1:{port}"
-        process.terminate()
-
-
-@pytest.fixture(scope="module")
-def session(driver: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    options = {"args": [*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]}
-    capabilities = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
-    address = f"{driver}/session/{call(f'{driver}/session', 'POST', capabilities)['sessionId']}"
-    yield address
-    call(address, "DELETE")
+def browser() -> Iterator[Browser]:
+    with a_browser() as window:
+        yield window
 
 
 @pytest.fixture
-def run(session: str, tmp_path: Path) -> Iterator[Script]:
+def run(browser: Browser, tmp_path: Path) -> Iterator[Script]:
     """Runs a line of script in a fresh page; at the end no error may have been shown."""
     write_html(STUDY, tmp_path / "report.html")
-    call(f"{session}/url", "POST", {"url": (tmp_path / "report.html").as_uri()})
-
-    def script(text: str) -> Any:
-        return call(f"{session}/execute/sync", "POST", {"script": text, "args": []})
-
-    yield script
-    assert script("return document.body.dataset.error || null") is None
-
-
-CARD = "return document.querySelector('#card h2').textContent"
+    browser.open((tmp_path / "report.html").as_uri())
+    yield browser.run
+    assert browser.run("return document.body.dataset.error || null") is None
 
 
 def press(key: str) -> str:
@@ -91,18 +60,16 @@ def test_arrow_keys_walk_along_the_front_and_stop_at_its_ends(run: Script) -> No
 
 
 def test_a_heading_sorts_and_sorts_back_and_unknown_values_stay_last(run: Script) -> None:
-    order = "return [...document.querySelectorAll('[data-trial]')].map((row) => Number(row.dataset.trial))"
     click = "[...document.querySelectorAll('#table th button')].find((b) => b.textContent === 'Error (pp)').click();"
-    assert run(click + order) == [8, 3, 2, 5, 1, 6, 4, 0, 11, 7, 9, 10]
-    assert run(click + order) == [11, 0, 4, 1, 6, 2, 5, 3, 8, 7, 9, 10]
+    assert run(click + ROWS) == [8, 3, 2, 5, 1, 6, 4, 0, 11, 7, 9, 10]
+    assert run(click + ROWS) == [11, 0, 4, 1, 6, 2, 5, 3, 8, 7, 9, 10]
     assert run("return document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "descending"
 
 
 def test_a_filter_leaves_out_what_does_not_match(run: Script) -> None:
-    order = "return [...document.querySelectorAll('[data-trial]')].map((row) => Number(row.dataset.trial))"
-    assert run(f"document.getElementById('only-measured').click(); {order}") == [3, 6]
-    assert run(f"document.getElementById('only-front').click(); {order}") == [3, 6]
-    assert run(f"document.getElementById('only-measured').click(); {order}") == [0, 2, 3, 5, 6]
+    assert run(f"document.getElementById('only-measured').click(); {ROWS}") == [3, 6]
+    assert run(f"document.getElementById('only-front').click(); {ROWS}") == [3, 6]
+    assert run(f"document.getElementById('only-measured').click(); {ROWS}") == [0, 2, 3, 5, 6]
 
 
 def test_the_page_draws_the_front_that_the_library_computes_on_every_pair_of_axes(run: Script) -> None:
@@ -125,13 +92,114 @@ def test_the_theme_can_be_switched(run: Script) -> None:
 
 
 @pytest.mark.usefixtures("run")
-def test_the_page_shrinks_to_the_width_of_a_phone(session: str) -> None:
+def test_the_page_shrinks_to_the_width_of_a_phone(browser: Browser) -> None:
     size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
-    cdp = f"{session}/goog/cdp/execute"
-    call(cdp, "POST", {"cmd": "Emulation.setDeviceMetricsOverride", "params": size})
-    widths = "done(innerWidth)"
+    browser.run("document.getElementById('hold').click(); document.querySelector('[data-trial=\"3\"] a').click()")
+    browser.command("Emulation.setDeviceMetricsOverride", **size)
     # the figures follow the window a moment later; if something never did, the driver's time limit would end this
-    is_wider = "document.documentElement.scrollWidth > innerWidth"
-    wait = f"const done = arguments[0]; const look = () => {is_wider} ? setTimeout(look, 50) : {widths}; look()"
-    assert call(f"{session}/execute/async", "POST", {"script": wait, "args": []}) == 390
-    call(cdp, "POST", {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}})
+    assert browser.wait("document.documentElement.scrollWidth <= innerWidth && innerWidth") == 390
+    browser.command("Emulation.clearDeviceMetricsOverride")
+
+
+def test_two_candidates_stand_side_by_side(run: Script, browser: Browser) -> None:
+    run("document.querySelector('[data-trial=\"3\"] a').click(); document.getElementById('hold').click()")
+    assert "Choose another trial" in run("return document.getElementById('comparison').textContent")
+    run("document.querySelector('[data-trial=\"6\"] a').click()")
+    rows = browser.wait(
+        "document.getElementById('figures-of-two') && "
+        "[...document.querySelectorAll('#figures-of-two tbody tr')]"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    cells = {row[0]: row[1:] for row in rows}
+    assert cells["SRAM (KiB)"] == ["48.0", "12.0", "−75.0 %"]
+    assert cells["Error (pp)"] == ["1.00", "4.00", "+3.00 pp"]
+    assert cells["Latency (ms), measured"] == ["44.0", "12.6", ""]
+    assert run("return location.hash").endswith("&with=3")
+    text = run("return document.getElementById('comparison').textContent")
+    assert "hash_bits63" in text  # 6 in trial 3, 3 in trial 6
+    assert run("return document.querySelectorAll('#comparison svg.arena').length") == 2
+
+
+def test_both_arenas_of_a_comparison_have_one_scale_and_it_can_be_swapped_and_closed(
+    run: Script, browser: Browser
+) -> None:
+    run("document.querySelector('[data-trial=\"3\"] a').click(); document.getElementById('hold').click()")
+    run("document.querySelector('[data-trial=\"6\"] a').click()")
+    arenas = "[...document.querySelectorAll('#comparison svg.arena')]"
+    tops = f"{arenas}.map((arena) => [...arena.querySelectorAll('.axis')][4].textContent)"
+    assert browser.wait(f"{tops}.length === 2 && {tops}") == ["45.0", "45.0"]  # of 9 and 45 KiB
+    button = "[...document.querySelectorAll('#comparison button')].find((b) => b.textContent === '{}').click();"
+    assert run(button.format("Swap") + CARD) == "Trial 3"
+    assert run("return document.getElementById('h-comparison').textContent") == "Trial 6 and trial 3"
+    assert run(button.format("Close") + "return document.getElementById('comparison').hidden")
+    assert "with=" not in run("return location.hash")
+
+
+def budgets() -> Iterator[Budgets]:
+    """From far too little to more than enough; 12,416 B are 12.125 KiB, an exact half in the text of a limit."""
+    sizes = (None, 9 * 1024, 12_416, 24 * 1024, 49_664, 2**20)
+    for sram, flash, latency, loss in itertools.product(
+        sizes, (None, 40 * 1024, 100 * 1024), (None, 8.0, 12.6, 30.125), (None, 0.5, 1.0, 9.0)
+    ):
+        yield Budgets(sram, flash, latency, loss)
+
+
+def expected(study_budgets: Budgets) -> str:
+    try:
+        return pick(STUDY.trials, study_budgets, objectives.DEFAULT).reason
+    except NothingFitsError as problem:
+        return str(problem)
+
+
+def test_the_page_picks_what_the_command_picks_and_says_so_in_the_same_words(run: Script) -> None:
+    asked = list(budgets())
+    rows = [[_kib(each.sram_bytes), _kib(each.flash_bytes), each.latency_ms, each.max_loss_pp] for each in asked]
+    said = run(
+        "const set = (id, value) => { const field = document.getElementById(`budget-${id}-number`);"
+        "  field.value = value === null ? '' : value; field.dispatchEvent(new Event('input')); };"
+        f"return {json.dumps(rows)}.map((row) => {{"
+        "  ['sram', 'flash', 'latency', 'loss'].forEach((id, i) => set(id, row[i]));"
+        "  return document.getElementById('reason').textContent })"
+    )
+    assert said == [expected(each) for each in asked]
+    assert len({reason.split(":")[0] for reason in said}) > 5
+
+
+def _kib(size: int | None) -> float | None:
+    return None if size is None else size / 1024
+
+
+def test_a_slider_sets_a_budget_and_the_answer_opens(run: Script) -> None:
+    # the first stop is what the smallest network uses: 8 KiB
+    script = (
+        "const slider = document.getElementById('budget-sram'); slider.value = 0;"
+        "slider.dispatchEvent(new Event('input'));"
+        "return [document.getElementById('budget-sram-number').value, document.getElementById('reason').textContent]"
+    )
+    assert run(script) == ["8", "trial 0: the only one within SRAM <= 8 KiB"]
+    assert run(f"document.querySelector('#choice button').click(); {CARD}") == "Trial 0"
+    assert run("return document.querySelector('#choice code').textContent") == "trec-dse pick DIR --sram 8192"
+    assert "&sram=8192" in run("return location.hash")
+
+
+def test_the_redundancy_of_a_layer_is_shown_over_the_calibration_images(run: Script, browser: Browser) -> None:
+    run("document.querySelector('[data-trial=\"3\"] a').click()")
+    text = browser.wait(
+        "document.querySelector('#detail figure p') && document.querySelector('#detail figure p').textContent"
+    )
+    # 64 positions x 5 slices are 320 rows: 48 clusters leave 85 %, 40 leave 87.5, 56 leave 82.5, 80 at most leave 75
+    assert text == "mean 85.0 %, 82.5 % to 87.5 %; at least 75.0 %: N_c ≤ 80"
+    assert run("return document.querySelectorAll('#detail .bins rect title').length") == 24
+
+
+def test_of_many_trials_only_the_rows_in_sight_are_in_the_document(browser: Browser, tmp_path: Path) -> None:
+    trials = tuple(TrialRecord(i, "complete", {"a": i}, make_evaluation(5.0, 8.0 + i / 100)) for i in range(600))
+    write_html(make_study(trials), tmp_path / "many.html")
+    browser.open((tmp_path / "many.html").as_uri())
+    shown = browser.run(ROWS)
+    assert shown[0] == 0
+    assert len(shown) < 60
+    browser.run("const box = document.getElementById('rows'); box.scrollTop = box.scrollHeight")
+    assert browser.wait("[...document.querySelectorAll('[data-trial]')].some((row) => row.dataset.trial === '599')")
+    height = browser.run("return document.getElementById('table').tBodies[0].getBoundingClientRect().height")
+    assert height == 600 * 31

@@ -7,6 +7,7 @@ a plotly figure. Sizes are in KiB and times in ms or cycles, as the axis titles 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -63,6 +64,7 @@ class HypervolumeData:
 
     Attributes:
         numbers: trial numbers; shares: in 0..1, same length.
+        epochs: what had been trained in all when that trial was done, also by trials that do not count here.
         ideal, reference: corners of the box, as losses: the best and the worst value of each objective
             among the feasible trials.
     """
@@ -70,6 +72,7 @@ class HypervolumeData:
     objectives: tuple[Objective, ...]
     numbers: tuple[int, ...]
     shares: tuple[float, ...]
+    epochs: tuple[int, ...]
     ideal: tuple[float, ...]
     reference: tuple[float, ...]
 
@@ -193,23 +196,41 @@ def hypervolume_data(study: StudyRecord, objectives: Sequence[Objective] = regis
     known = np.flatnonzero(np.logical_not(np.isnan(y).any(axis=1)))
     numbers = tuple(pairs[i][0].number for i in known)
     if not numbers:
-        return HypervolumeData(tuple(objectives), (), (), (), ())
+        return HypervolumeData(tuple(objectives), (), (), (), (), ())
     y = y[known]
     ideal, reference = y.min(axis=0), y.max(axis=0)
     scaled = (y - ideal) / np.where(reference > ideal, reference - ideal, 1.0)
     # on the worst value itself a point would dominate nothing, so the box reaches a tenth further
     shares = running_hypervolume(scaled, np.full(len(ideal), 1.1)) / 1.1 ** len(ideal)
+    spent = sorted(epochs_spent(study.trials).items())
+    so_far = dict(zip((number for number, _ in spent), accumulate(count for _, count in spent), strict=True))
+    epochs = tuple(so_far[number] for number in numbers)
     return HypervolumeData(
-        tuple(objectives), numbers, tuple(shares.tolist()), tuple(ideal.tolist()), tuple(reference.tolist())
+        tuple(objectives), numbers, tuple(shares.tolist()), epochs, tuple(ideal.tolist()), tuple(reference.tolist())
     )
 
 
-def plot_hypervolume(data: HypervolumeData) -> go.Figure:
-    """Dominated share over trials, as a staircase."""
+def epochs_spent(trials: Sequence[TrialRecord]) -> dict[int, int]:
+    """Training epochs of each evaluated trial by number: none for what cannot fit, nor for a network trained before."""
+    spent: dict[int, int] = {}
+    known: set[str] = set()
+    for record, evaluation in _evaluated(trials):
+        recipe = evaluation.candidate.recipe
+        fine_tuning = recipe.fine_tune_epochs if evaluation.candidate.pruning else 0
+        epochs = recipe.epochs + fine_tuning + recipe.trec_epochs + recipe.quantization.qat_epochs
+        is_trained = evaluation.int8_accuracy is not None and evaluation.key not in known
+        spent[record.number] = epochs if is_trained else 0
+        known.add(evaluation.key)
+    return spent
+
+
+def plot_hypervolume(data: HypervolumeData, *, over_epochs: bool = False) -> go.Figure:
+    """Dominated share over trials, or over the epochs spent, as a staircase."""
     labels = ", ".join(objective.label for objective in data.objectives)
-    figure = _figure("Trial", f"Dominated share of the box of {labels}")
+    figure = _figure("Epochs" if over_epochs else "Trial", f"Dominated share of the box of {labels}")
     line = {"color": ACCENT, "width": 2, "shape": "hv"}
-    figure.add_trace(go.Scatter(x=data.numbers, y=data.shares, mode="lines", line=line, showlegend=False))
+    x = data.epochs if over_epochs else data.numbers
+    figure.add_trace(go.Scatter(x=x, y=data.shares, mode="lines", line=line, showlegend=False))
     figure.update_yaxes(range=[0, 1])
     return figure
 

@@ -3,14 +3,14 @@
 const KIND_COLOR = { input: "input", activation: "accent", output: "output", scratch: "scratch" };
 const LEFT = 44; /* room for the numbers of the upright axis */
 
-function arenaFigure(detail) {
+function arenaFigure(detail, id) {
   const kinds = [...new Set(detail.arena.buffers.map((buffer) => buffer.kind))];
   const swatch = (kind) => el("li", {}, el("i", { style: `background:var(--${KIND_COLOR[kind]})` }), kind);
   return el(
     "div",
     {},
     el("h3", {}, `Arena over time: ${kib(detail.arena.arena_bytes)}${fullest(detail.arena)}`),
-    el("div", { id: "arena" }),
+    el("div", { id }),
     el("ul", { class: "swatches" }, kinds.map(swatch)),
   );
 }
@@ -18,15 +18,24 @@ function arenaFigure(detail) {
 /* The step that holds most live bytes is where a smaller network would begin. */
 function fullest({ steps, buffers }) {
   if (!buffers.length) return "";
-  const live = steps.map((_, i) =>
-    buffers.filter((each) => each.first <= i && i <= each.last).reduce((sum, each) => sum + each.size, 0),
-  );
+  const live = steps.map((_, i) => covered(buffers.filter((each) => each.first <= i && i <= each.last)));
   const most = Math.max(...live);
   return `, fullest at ${steps[live.indexOf(most)]} with ${kib(most)}`;
 }
 
-function drawArena(detail) {
-  const box = byId("arena");
+/* Bytes that lie in any of the buffers: an output may grow into its input, and then both share some. */
+function covered(buffers) {
+  let [sum, end] = [0, 0];
+  for (const { offset, size } of [...buffers].sort((a, b) => a.offset - b.offset)) {
+    sum += Math.max(0, offset + size - Math.max(offset, end));
+    end = Math.max(end, offset + size);
+  }
+  return sum;
+}
+
+/* `least`: bytes that the upright axis shows at least, so that two arenas can stand side by side. */
+function drawArena(detail, id, least = 0) {
+  const box = byId(id);
   const { steps, buffers, arena_bytes: arena } = detail.arena;
   if (!buffers.length) {
     box.replaceChildren(el("p", { class: "empty" }, "No plan of the arena is recorded."));
@@ -34,7 +43,7 @@ function drawArena(detail) {
   }
   const width = Math.max(260, box.clientWidth);
   const high = Math.min(420, Math.max(230, 21 * detail.flash.length - 60)); /* about as high as its neighbour */
-  const top = Math.max(arena, ...buffers.map((buffer) => buffer.offset + buffer.size));
+  const top = Math.max(least, arena, ...buffers.map((buffer) => buffer.offset + buffer.size));
   const step = (width - LEFT - 4) / steps.length;
   const isTilted = step < 8 * Math.max(...steps.map((name) => name.length));
   const plan = { width, high, top, step, isTilted, y: (bytes) => 8 + high * (1 - bytes / top) };

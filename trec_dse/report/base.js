@@ -15,20 +15,33 @@ function fromPairs(keys, values) {
   return object;
 }
 
-const DATA = untabulated(JSON.parse(document.getElementById("data").textContent));
-const AXIS = Object.fromEntries(
-  DATA.axes.map((axis, i) => [axis.name, { ...axis, i, title: `${axis.label} (${axis.unit})` }]),
-);
-const BY_NUMBER = new Map(DATA.trials.map((trial) => [trial.number, trial]));
+let DATA, AXIS, BY_NUMBER;
 const KIB = 1024;
 
+/* Make `data` what the page shows; nothing is drawn yet. */
+function take(data) {
+  DATA = untabulated(data);
+  AXIS = Object.fromEntries(
+    DATA.axes.map((axis, i) => [axis.name, { ...axis, i, title: `${axis.label} (${axis.unit})` }]),
+  );
+  BY_NUMBER = new Map(DATA.trials.map((trial) => [trial.number, trial]));
+}
+
 /* What the reader has chosen; the address holds what is worth sharing. */
-const view = { trial: null, x: "sram", y: "error", sort: { column: "trial", down: false }, rows: 100 };
+const view = {
+  trial: null,
+  other: null,
+  x: "sram",
+  y: "error",
+  sort: { column: "trial", down: false },
+  budgets: { sram: null, flash: null, latency: null, loss: null },
+};
 
 const byId = (id) => document.getElementById(id);
 const value = (trial, name) => trial.values[AXIS[name].i];
 const reading = (trial, name) => trial.measured[AXIS[name].i];
-const isMeasured = (trial) => Boolean(trial.detail && trial.detail.measured);
+const isMeasured = (trial) => trial.is_measured;
+const isEvaluated = (trial) => isKnown(trial.network);
 const isKnown = (number) => number !== null && number !== undefined;
 
 /* An element with attributes and children; text is always text, never markup. */
@@ -38,7 +51,7 @@ function el(tag, attributes, ...children) {
     if (name === "onclick") node.addEventListener("click", content);
     else if (content !== null && content !== false) node.setAttribute(name, content === true ? "" : content);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== false));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== false));
   return node;
 }
 
@@ -49,15 +62,18 @@ function svg(tag, attributes, text) {
   return node;
 }
 
+const FORMATS = [0, 1, 2, 3].map(
+  (digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }),
+);
+
 /* About three significant digits, as one reads them: 1,234 / 56.7 / 8.90 / 0.123. */
 function format(number) {
   if (!isKnown(number)) return "–";
   const size = Math.abs(number);
-  const digits = size >= 100 || size === 0 ? 0 : size >= 10 ? 1 : size >= 0.995 ? 2 : 3;
-  return number.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return FORMATS[size >= 100 || size === 0 ? 0 : size >= 10 ? 1 : size >= 0.995 ? 2 : 3].format(number);
 }
 
-const whole = (number) => (isKnown(number) ? Math.round(number).toLocaleString("en") : "–");
+const whole = (number) => (isKnown(number) ? FORMATS[0].format(Math.round(number)) : "–");
 const kib = (bytes) => {
   if (!isKnown(bytes)) return "–";
   return bytes > 0 && bytes < 1000 ? `${bytes} B` : `${format(bytes / KIB)} KiB`;

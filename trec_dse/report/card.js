@@ -3,29 +3,40 @@
 function drawCard() {
   const trial = BY_NUMBER.get(view.trial);
   const card = byId("card");
-  const detail = byId("detail");
   if (!trial) {
     card.replaceChildren(
       el("h2", {}, "No trial chosen"),
       el("p", { class: "empty" }, "Choose a point of the plane or a row of the table."),
     );
-    detail.hidden = true;
+    byId("detail").hidden = true;
     return;
   }
   byId("said").textContent = `Trial ${trial.number}: ${pointValues(trial).join(", ")}`;
   const why = trial.message ? [el("p", { class: "warn small" }, trial.message)] : [];
-  const body = trial.detail ? cardBody(trial) : [parameters(trial)];
-  card.replaceChildren(cardHead(trial), tags(trial), ...why, ...body);
-  detail.hidden = !trial.detail;
-  if (trial.detail) {
-    detail.replaceChildren(
-      el("h2", {}, `Trial ${trial.number} in detail`),
-      layersTable(trial),
-      el("div", { class: "halves" }, arenaFigure(trial.detail), flashList(trial.detail)),
-      el("div", { class: "halves" }, candidateText(trial.detail), origin(trial.detail)),
-    );
-    drawArena(trial.detail);
-  }
+  const detail = detailOf(trial);
+  card.replaceChildren(
+    cardHead(trial),
+    tags(trial, detail),
+    ...why,
+    ...(isEvaluated(trial) ? [keyFigures(trial)] : []),
+    ...(detail ? cardBody(trial, detail) : []),
+    parameters(trial),
+  );
+  if (detail) drawDetail(trial, detail);
+  else if (isEvaluated(trial)) wantDetails([trial], () => view.trial === trial.number && drawCard());
+  else byId("detail").hidden = true;
+}
+
+function drawDetail(trial, detail) {
+  byId("detail").hidden = false;
+  byId("detail").replaceChildren(
+    el("h2", {}, `Trial ${trial.number} in detail`),
+    layersTable(trial, detail),
+    ...redundancy(detail),
+    el("div", { class: "halves" }, arenaFigure(detail, "arena"), flashList(detail)),
+    el("div", { class: "halves" }, candidateText(detail), origin(detail)),
+  );
+  drawArena(detail, "arena");
 }
 
 function cardHead(trial) {
@@ -50,14 +61,20 @@ function cardHead(trial) {
     "div",
     { class: "bar" },
     el("h2", {}, `Trial ${trial.number}`),
-    el("div", { class: "steps" }, step("Previous on the front", "←", -1), step("Next on the front", "→", 1)),
+    el(
+      "div",
+      { class: "steps" },
+      holdButton(trial),
+      step("Previous on the front", "←", -1),
+      step("Next on the front", "→", 1),
+    ),
   );
 }
 
-function tags(trial) {
+function tags(trial, detail) {
   const tag = (text, kind) => el("li", { class: kind }, text);
-  const measured = trial.detail && trial.detail.measured;
-  const over = Object.entries(trial.detail ? trial.detail.violations : {}).filter(([, excess]) => excess > 0);
+  const measured = detail && detail.measured;
+  const over = Object.entries(detail ? detail.violations : {}).filter(([, excess]) => excess > 0);
   return el(
     "ul",
     { class: "tags" },
@@ -65,7 +82,7 @@ function tags(trial) {
     trial.on_front ? tag("on the front", "good") : null,
     trial.fits || trial.state === "infeasible" ? null : tag(trial.state, trial.state === "failed" ? "bad" : ""),
     over.map(([name, excess]) => tag(`${name} ${percent(excess, 0)} over`, "bad")),
-    trial.detail && !isKnown(trial.detail.int8_accuracy) ? tag("not trained", "") : null,
+    isEvaluated(trial) && !isKnown(value(trial, "error")) ? tag("not trained", "") : null,
     measured
       ? tag(
           measured.n_mismatches
@@ -74,11 +91,11 @@ function tags(trial) {
           measured.n_mismatches ? "bad" : "good",
         )
       : null,
-    trial.detail && !measured ? tag("not measured", "") : null,
+    isEvaluated(trial) && !isMeasured(trial) ? tag("not measured", "") : null,
   );
 }
 
-function cardBody(trial) {
+function keyFigures(trial) {
   const keys = DATA.objectives.map((name) =>
     el(
       "div",
@@ -87,10 +104,13 @@ function cardBody(trial) {
       el("dd", {}, format(value(trial, name)), el("small", {}, AXIS[name].unit)),
     ),
   );
-  const { memory } = trial.detail;
+  return el("dl", { class: "keys" }, keys);
+}
+
+function cardBody(trial, detail) {
+  const { memory } = detail;
   return [
-    el("dl", { class: "keys" }, keys),
-    comparison(trial),
+    comparison(trial, detail),
     budget("SRAM", DATA.board.sram_bytes, [
       ["arena", memory.arena, "accent"],
       ["stack", memory.stack, "scratch"],
@@ -100,12 +120,12 @@ function cardBody(trial) {
       ["weights", memory.weights, "accent"],
       ["code", memory.code, "faint"],
     ]),
-    parameters(trial),
   ];
 }
 
-function comparison(trial) {
-  const { memory, measured } = trial.detail;
+/* Estimate against measurement. */
+function comparison(trial, detail) {
+  const { memory, measured } = detail;
   const ms = (number) => (isKnown(number) ? `${format(number)} ms` : "–");
   const seen = measured || {};
   const rows = [
@@ -123,7 +143,7 @@ function comparison(trial) {
     "div",
     {},
     el("table", { class: "numbers" }, el("thead", {}, el("tr", {}, el("td", {}), heads)), el("tbody", {}, rows)),
-    accuracyLine(trial.detail),
+    accuracyLine(detail),
   );
 }
 

@@ -8,13 +8,16 @@ function fail(message) {
 window.addEventListener("error", (event) => fail(event.message));
 window.addEventListener("unhandledrejection", (event) => fail(String(event.reason)));
 
-/* #trial=3&x=flash&y=error; what is missing or unknown keeps its present value. */
+/* #trial=3&with=5&x=flash&y=error&sram=65536: sizes in bytes, times in ms, losses in pp; what is missing or unknown keeps its present value. */
 function readAddress() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const number = Number(fragment.get("trial"));
   if (fragment.has("trial") && BY_NUMBER.has(number)) view.trial = number;
+  const other = Number(fragment.get("with"));
+  if (fragment.has("with") && BY_NUMBER.has(other) && isEvaluated(BY_NUMBER.get(other))) view.other = other;
   if (AXIS[fragment.get("x")]) view.x = fragment.get("x");
   if (AXIS[fragment.get("y")]) view.y = fragment.get("y");
+  for (const { id } of BUDGETS) if (Number(fragment.get(id)) > 0) view.budgets[id] = Number(fragment.get(id));
 }
 
 function writeAddress() {
@@ -22,6 +25,8 @@ function writeAddress() {
   if (view.trial !== null) fragment.set("trial", view.trial);
   fragment.set("x", view.x);
   fragment.set("y", view.y);
+  if (view.other !== null) fragment.set("with", view.other);
+  for (const { id } of BUDGETS) if (isKnown(view.budgets[id])) fragment.set(id, view.budgets[id]);
   history.replaceState(null, "", `#${fragment}`);
 }
 
@@ -29,7 +34,8 @@ function choose(number) {
   view.trial = number;
   writeAddress();
   drawCard();
-  moveRing();
+  drawComparison();
+  moveShapes();
   markRow();
 }
 
@@ -43,12 +49,14 @@ function goTo(number) {
 function redraw() {
   drawCard(); /* its height is the height of the plane */
   drawPlane();
+  drawComparison();
   drawTable();
 }
 
 function drawOverviews() {
   drawAgreement();
   drawProgress();
+  drawInfluence();
   drawParallel();
 }
 
@@ -108,10 +116,7 @@ function fillAxes() {
 function wireControls() {
   for (const id of ["only-fits", "only-front", "only-measured"]) byId(id).addEventListener("change", redraw);
   byId("csv").addEventListener("click", saveCsv);
-  byId("more").addEventListener("click", () => {
-    view.rows = Infinity;
-    drawTable();
-  });
+  byId("rows").addEventListener("scroll", drawRows, { passive: true });
   byId("theme").addEventListener("click", () => {
     const root = document.documentElement;
     const isDark = root.dataset.theme
@@ -127,11 +132,17 @@ function wireControls() {
     byId("axis-x").value = view.x;
     byId("axis-y").value = view.y;
     redraw();
+    drawBudgets();
+    scrollToChosen();
   });
   let pending = 0;
   window.addEventListener("resize", () => {
     clearTimeout(pending);
-    pending = setTimeout(drawCard, 150);
+    pending = setTimeout(() => {
+      drawCard();
+      drawComparison();
+      drawRows();
+    }, 150);
   });
 }
 
@@ -151,6 +162,8 @@ function wirePlane() {
   });
 }
 
+take(JSON.parse(byId("data").textContent));
+makeColumns();
 view.trial = DATA.knee;
 const [firstObjective, secondObjective] = DATA.objectives;
 view.y = firstObjective || view.y;
@@ -161,10 +174,14 @@ drawProvenance();
 fillAxes();
 drawLegend();
 redraw();
+drawBudgets();
 wireControls();
 wirePlane();
 /* what lies below the first screen waits until that has been painted */
 setTimeout(() => {
   drawOverviews();
-  document.body.dataset.ready = "true";
+  const chosen = BY_NUMBER.get(view.trial);
+  const ready = () => (document.body.dataset.ready = "true");
+  if (chosen && isEvaluated(chosen)) wantDetails([chosen], ready);
+  else ready();
 });

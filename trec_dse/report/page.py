@@ -1,8 +1,10 @@
 """The report page: one HTML file that holds its data, its script and plotly.js, and asks no network for anything."""
 
+import base64
+import gzip
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
@@ -10,12 +12,25 @@ from plotly.offline import get_plotlyjs
 from trec_dse import objectives as registry
 from trec_dse.errors import StudyError
 from trec_dse.objectives import Objective
-from trec_dse.report.payload import build_payload, to_plain
+from trec_dse.report.payload import build_detail, build_payload, to_plain
 from trec_dse.results import StudyRecord
 
 _FOLDER = Path(__file__).resolve().parent
-_SCRIPTS = ("base.js", "charts.js", "card.js", "detail.js", "arena.js", "trials.js", "main.js")
+_SCRIPTS = (
+    "base.js",
+    "details.js",
+    "plane.js",
+    "charts.js",
+    "card.js",
+    "layers.js",
+    "arena.js",
+    "trials.js",
+    "pick.js",
+    "compare.js",
+    "main.js",
+)
 _STYLES = ("card.css", "page.css")
+BLOCK = 64  # details that are packed together: a card unpacks one block, not the whole study
 
 
 def write_html(study: StudyRecord, path: Path, objectives: Sequence[Objective] = registry.DEFAULT) -> None:
@@ -33,16 +48,31 @@ def write_html(study: StudyRecord, path: Path, objectives: Sequence[Objective] =
 
 def render(study: StudyRecord, objectives: Sequence[Objective] = registry.DEFAULT) -> str:
     """The text of the page."""
+    return _filled(study.name, _script_safe(to_plain(build_payload(study, objectives))), "\n".join(_blocks(study)))
+
+
+def _filled(title: str, data: str, blocks: str) -> str:
     parts = {
-        "title": html.escape(study.name),
+        "title": html.escape(title),
         "style": "\n".join(_asset(name) for name in _STYLES),
-        "data": _script_safe(to_plain(build_payload(study, objectives))),
+        "data": data,
+        "blocks": blocks,
         "plotly": get_plotlyjs(),
         "script": "\n".join(_asset(name) for name in _SCRIPTS),
     }
     # split once: what is put in may itself contain the marker of another part
     pieces = _asset("page.html").split("@@")
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def _blocks(study: StudyRecord) -> Iterator[str]:
+    """The details of the evaluated trials, in their order, packed: gzip in base64, which holds no markup."""
+    evaluated = [(record.number, record.evaluation) for record in study.trials if record.evaluation is not None]
+    for start in range(0, len(evaluated), BLOCK):
+        details = {str(number): to_plain(build_detail(each)) for number, each in evaluated[start : start + BLOCK]}
+        # without a time: the same study gives the same page
+        packed = base64.b64encode(gzip.compress(_script_safe(details).encode(), mtime=0)).decode()
+        yield f'<script type="application/gzip" class="block" data-trials="{" ".join(details)}">{packed}</script>'
 
 
 def _script_safe(data: object) -> str:

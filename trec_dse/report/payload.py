@@ -1,16 +1,18 @@
 """What the report page knows: every number it shows, as plain data for its script.
 
+The `Payload` is what all trials need at once, and small; the `Detail` of a trial is read when its card is opened.
 Numbers that are not known are None, so that the JSON holds no NaN.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from trec_dse import codec
 from trec_dse import objectives as registry
 from trec_dse.candidate import Candidate
 from trec_dse.errors import NothingFitsError
+from trec_dse.influence import InfluenceData, influence_data
 from trec_dse.objectives import Objective
 from trec_dse.pareto import front
 from trec_dse.pick import Budgets, pick
@@ -56,6 +58,7 @@ class Detail:
     float_accuracy: float | None
     int8_accuracy: float | None
     test_accuracy: float | None
+    n_clusters: Mapping[str, tuple[int, ...]]
     violations: Mapping[str, float]
     seconds: float
     versions: Mapping[str, str]
@@ -67,6 +70,8 @@ class TrialRow:
 
     Attributes:
         fits: complete and within every limit of the board; on_front: of the study's objectives.
+        network: number of the first trial that came down to the same network; None where nothing was evaluated.
+        is_measured: whether its firmware was run.
     """
 
     number: int
@@ -77,15 +82,17 @@ class TrialRow:
     params: Mapping[str, int | float | str | bool | None]
     values: tuple[float | None, ...]
     measured: tuple[float | None, ...]
-    detail: Detail | None
+    network: int | None
+    is_measured: bool
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Dominated share of the box of the objectives after each of the trials `numbers`."""
+    """Dominated share of the box of the objectives after each of the trials `numbers`, and `epochs` in all."""
 
     numbers: tuple[int, ...]
     shares: tuple[float, ...]
+    epochs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ class Payload:
     objectives: tuple[str, ...]
     trials: tuple[TrialRow, ...]
     progress: Progress
+    influence: InfluenceData
     knee: int | None
 
 
@@ -121,6 +129,10 @@ def build_payload(study: StudyRecord, objectives: Sequence[Objective]) -> Payloa
     every = [registry.get(name) for name in registry.names()]
     best = {record.number for record in front(study.trials, objectives)}
     progress = hypervolume_data(study, objectives)
+    first: dict[str, int] = {}
+    for record in study.trials:
+        if record.evaluation is not None:
+            first.setdefault(record.evaluation.key, record.number)
     target = study.target
     return Payload(
         name=study.name,
@@ -130,15 +142,16 @@ def build_payload(study: StudyRecord, objectives: Sequence[Objective]) -> Payloa
         versions=study.versions,
         axes=tuple(Axis(o.name, o.label, o.unit, o.direction, o.summary, board_limit(o, study.target)) for o in every),
         objectives=tuple(objective.name for objective in objectives),
-        trials=tuple(_row(record, every, record.number in best) for record in study.trials),
-        progress=Progress(progress.numbers, progress.shares),
+        trials=tuple(_row(record, every, best, first) for record in study.trials),
+        progress=Progress(progress.numbers, progress.shares, progress.epochs),
+        influence=influence_data(study.trials, every),
         knee=_knee(study, objectives),
     )
 
 
-def to_plain(payload: Payload) -> object:
+def to_plain(data: Payload | Detail) -> object:
     """Containers for `json.dumps`."""
-    return codec.unstructure(payload)
+    return codec.unstructure(data)
 
 
 def _knee(study: StudyRecord, objectives: Sequence[Objective]) -> int | None:
@@ -148,25 +161,27 @@ def _knee(study: StudyRecord, objectives: Sequence[Objective]) -> int | None:
         return None  # a study may have nothing that fits yet; its page still opens
 
 
-def _row(record: TrialRecord, objectives: Sequence[Objective], is_on_front: bool) -> TrialRow:
+def _row(
+    record: TrialRecord, objectives: Sequence[Objective], best: Collection[int], first: Mapping[str, int]
+) -> TrialRow:
     evaluation = record.evaluation
     unknown: tuple[float | None, ...] = (None,) * len(objectives)
-    values = unknown if evaluation is None else tuple(_finite(o.value(evaluation)) for o in objectives)
-    readings = unknown if evaluation is None else tuple(o.measured(evaluation) for o in objectives)
     return TrialRow(
         number=record.number,
         state=record.state,
         fits=record.state == "complete" and evaluation is not None and evaluation.is_feasible,
-        on_front=is_on_front,
+        on_front=record.number in best,
         message=record.message,
         params=record.params,
-        values=values,
-        measured=readings,
-        detail=None if evaluation is None else _detail(evaluation),
+        values=unknown if evaluation is None else tuple(_finite(o.value(evaluation)) for o in objectives),
+        measured=unknown if evaluation is None else tuple(o.measured(evaluation) for o in objectives),
+        network=None if evaluation is None else first[evaluation.key],
+        is_measured=evaluation is not None and evaluation.measured is not None,
     )
 
 
-def _detail(evaluation: Evaluation) -> Detail:
+def build_detail(evaluation: Evaluation) -> Detail:
+    """All that the card of one candidate shows."""
     cost = evaluation.estimated
     return Detail(
         candidate=evaluation.candidate,
@@ -180,6 +195,7 @@ def _detail(evaluation: Evaluation) -> Detail:
         float_accuracy=evaluation.float_accuracy,
         int8_accuracy=evaluation.int8_accuracy,
         test_accuracy=evaluation.test_accuracy,
+        n_clusters=evaluation.n_clusters,
         violations=evaluation.violations,
         seconds=evaluation.seconds,
         versions=evaluation.versions,

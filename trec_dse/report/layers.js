@@ -1,4 +1,4 @@
-/* One candidate in detail: layers, Flash by part, the candidate itself. */
+/* One candidate in detail: layers and their clusters, Flash by part, the candidate itself. */
 
 const SCOPE_WORDS = { per_slice: "per slice", shared: "shared", kernel_reuse: "kernel reuse" };
 
@@ -19,8 +19,8 @@ const LAYER_HEADS = [
   ["scratch"],
 ];
 
-function layersTable(trial) {
-  const { layers, measured } = trial.detail;
+function layersTable(trial, detail) {
+  const { layers, measured } = detail;
   const total = layers.reduce((sum, layer) => sum + layer.cycles, 0) || 1;
   const most = Math.max(1, ...layers.map((layer) => layer.cycles));
   const seen = measured ? [...measured.n_clusters] : []; /* one per clustering layer, in order */
@@ -29,7 +29,7 @@ function layersTable(trial) {
   return el(
     "div",
     {},
-    el("p", { class: "quiet small" }, clusteringNote(trial)),
+    el("p", { class: "quiet small" }, clusteringNote(trial, detail)),
     el(
       "div",
       { class: "scroll", tabindex: 0, role: "region", "aria-label": "Layers" },
@@ -71,12 +71,57 @@ function clusterCells({ trec, note }, seen) {
   ];
 }
 
-function clusteringNote(trial) {
-  const { layers, dense_macs: dense } = trial.detail;
+function clusteringNote(trial, { layers, dense_macs: dense }) {
   if (!layers.some((layer) => layer.trec) || !dense) return "No layer clusters: every convolution is dense.";
   const saved = 1 - (1e6 * value(trial, "macs")) / dense;
   const does = saved >= 0 ? "leaves out" : "costs, hashes included, another";
   return `Clustering ${does} ${percent(Math.abs(saved))} of the ${whole(dense)} MACs of the dense network.`;
+}
+
+const N_BINS = 24;
+
+/* Per clustering layer, how r_t spreads over the calibration images, between its guarantee and 1. */
+function redundancy(detail) {
+  const counted = (layer) => detail.n_clusters[layer.name] || [];
+  const layers = detail.layers.filter((layer) => layer.trec && counted(layer).length);
+  if (!layers.length) return [];
+  const figures = layers.map((layer) => redundancyFigure(layer, counted(layer)));
+  const n = counted(layers[0]).length;
+  return [
+    el("h3", { class: "apart" }, `Redundancy r_t of each layer over ${n} calibration images`),
+    el("div", { class: "small-multiples" }, figures),
+  ];
+}
+
+function redundancyFigure(layer, counts) {
+  const all = layer.trec.n_slices * layer.trec.n_positions;
+  const ratios = counts.map((count) => 1 - count / all);
+  const least = 1 - layer.trec.worst_clusters / all;
+  const low = Math.max(0, Math.min(least, ...ratios));
+  const [width, height] = [220, 64];
+  const x = (ratio) => ((ratio - low) / (1 - low || 1)) * width;
+  const bins = Array(N_BINS).fill(0);
+  for (const ratio of ratios) bins[Math.min(N_BINS - 1, Math.floor((x(ratio) / width) * N_BINS))] += 1;
+  const most = Math.max(...bins);
+  const mean = ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length;
+  const text =
+    `mean ${percent(mean)}, ${percent(Math.min(...ratios))} to ${percent(Math.max(...ratios))}; ` +
+    `at least ${percent(least)}: N_c ≤ ${whole(layer.trec.worst_clusters)}`;
+  const image = svg("svg", { class: "bins", viewBox: `0 0 ${width} ${height + 16}`, role: "img", "aria-label": text });
+  const step = width / N_BINS;
+  image.append(
+    ...bins.map((count, i) => {
+      const tall = (count / most) * height;
+      const bar = svg("rect", { x: i * step + 0.5, y: height - tall, width: step - 1, height: tall });
+      bar.append(svg("title", {}, `${count} of ${ratios.length} images`));
+      return bar;
+    }),
+    svg("line", { x1: 0, x2: width, y1: height, y2: height }),
+    svg("line", { class: "mean", x1: x(mean), x2: x(mean), y1: 0, y2: height }),
+    svg("text", { x: 0, y: height + 13 }, percent(low, 0)),
+    svg("text", { x: width, y: height + 13, "text-anchor": "end" }, "100 %"),
+  );
+  return el("figure", {}, el("figcaption", {}, layer.name), image, el("p", { class: "quiet small" }, text));
 }
 
 function flashList(detail) {
