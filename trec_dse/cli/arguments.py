@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         _resume,
         _status,
         _report,
+        _serve,
         _pick,
         _rescore,
         _export,
@@ -131,6 +132,17 @@ def _report(verbs: _Verbs) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: DIR/report.html")
+
+
+def _serve(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "serve",
+        "show the report of a study in the browser, live while a search runs; on this machine only, read only",
+        "trec-dse serve runs/first --port 8765",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
+    parser.add_argument("--port", type=int, default=8765, metavar="P", help="default %(default)s; 0 takes a free one")
 
 
 def _pick(verbs: _Verbs) -> None:

@@ -184,4 +184,5 @@ setTimeout(() => {
   const ready = () => (document.body.dataset.ready = "true");
   if (chosen && isEvaluated(chosen)) wantDetails([chosen], ready);
   else ready();
+  follow();
 });

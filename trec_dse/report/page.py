@@ -27,6 +27,7 @@ _SCRIPTS = (
     "trials.js",
     "pick.js",
     "compare.js",
+    "live.js",
     "main.js",
 )
 _STYLES = ("card.css", "page.css")
@@ -48,17 +49,25 @@ def write_html(study: StudyRecord, path: Path, objectives: Sequence[Objective] =
 
 def render(study: StudyRecord, objectives: Sequence[Objective] = registry.DEFAULT) -> str:
     """The text of the page."""
-    return _filled(study.name, _script_safe(to_plain(build_payload(study, objectives))), "\n".join(_blocks(study)))
+    data = _script_safe(to_plain(build_payload(study, objectives)))
+    return _filled(data=data, title=html.escape(study.name), blocks="\n".join(_blocks(study)))
 
 
-def _filled(title: str, data: str, blocks: str) -> str:
+def render_live(data: str, version: str) -> str:
+    """The page for a server that gives details and newer versions of its JSON `data` when asked."""
+    title = html.escape(json.loads(data)["name"])
+    return _filled(data=data.replace("<", "\\u003c"), title=title, version=version, connect="; connect-src 'self'")
+
+
+def _filled(**given: str) -> str:
     parts = {
-        "title": html.escape(title),
+        "blocks": "",
+        "version": "",
+        "connect": "",
         "style": "\n".join(_asset(name) for name in _STYLES),
-        "data": data,
-        "blocks": blocks,
         "plotly": get_plotlyjs(),
         "script": "\n".join(_asset(name) for name in _SCRIPTS),
+        **given,
     }
     # split once: what is put in may itself contain the marker of another part
     pieces = _asset("page.html").split("@@")
@@ -77,19 +86,19 @@ def _blocks(study: StudyRecord) -> Iterator[str]:
 
 def _script_safe(data: object) -> str:
     """JSON that cannot end the script element it stands in: no "<" survives, in any string."""
-    return json.dumps(_tabulated(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return json.dumps(tabulated(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _tabulated(data: object) -> object:
+def tabulated(data: object) -> object:
     """The same data with each list of like objects as one table, its keys said once: half the size of a big study."""
     if isinstance(data, dict):
-        return {key: _tabulated(item) for key, item in data.items()}
+        return {key: tabulated(item) for key, item in data.items()}
     if not isinstance(data, list | tuple):
         return data
     keys = list(data[0]) if data and isinstance(data[0], dict) else []
     if not keys or not all(isinstance(item, dict) and list(item) == keys for item in data):
-        return [_tabulated(item) for item in data]
-    return {"%table": [keys, *([_tabulated(item[key]) for key in keys] for item in data)]}
+        return [tabulated(item) for item in data]
+    return {"%table": [keys, *([tabulated(item[key]) for key in keys] for item in data)]}
 
 
 def _asset(name: str) -> str:

@@ -199,6 +199,7 @@ function drawPlane() {
     shapes: planeShapes(colors),
     annotations: limitLabels(colors),
     hovermode: "closest",
+    uirevision: `${view.x} ${view.y}`, /* what the reader has zoomed to stays when the trials change */
   };
   Plotly.react("plane", traces, layout(colors, AXIS[view.x].title, AXIS[view.y].title, more), CONFIG);
   byId("plane-note").textContent = planeNotes(groups, shown, ranges);
