@@ -68,9 +68,7 @@ def server() -> Iterator[LiveServer]:
         yield running
 
 
-def get(
-    server: LiveServer, path: str, method: str = "GET", **headers: str
-) -> tuple[http.client.HTTPResponse, bytes]:
+def get(server: LiveServer, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=30)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()

@@ -34,11 +34,15 @@ _SMALL = 1000  # bytes that are not worth compressing
 
 
 class Source(Protocol):
-    """Where a study comes from. `stamp` is cheap and changes whenever `read` would give something new."""
+    """Where a study comes from; a stamp is cheap to take."""
 
-    def stamp(self) -> object: ...
+    def stamp(self) -> object:
+        """Equal to the last one as long as nothing has changed."""
+        ...
 
-    def read(self) -> StudyRecord: ...
+    def read(self) -> StudyRecord:
+        """The study as it is now; StudyError if it cannot be read."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,9 @@ class LiveServer(ThreadingHTTPServer):
         try:
             super().__init__((ADDRESS, port), _Handler)
         except (OSError, OverflowError) as problem:
-            raise InputError(f"port {port} cannot be listened on: {problem}; take another, or 0 for any free one") from None
+            raise InputError(
+                f"port {port} cannot be listened on: {problem}; take another, or 0 for any free one"
+            ) from None
 
     @property
     def url(self) -> str:
