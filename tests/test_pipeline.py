@@ -269,7 +269,7 @@ def test_random_hashes_are_part_of_the_recipe_and_of_the_key(tmp_path: Path) -> 
     recipe = dataclasses.replace(RECIPE, epochs=0, fine_tune_epochs=0, trec_epochs=0, hash_gradient="none")
     found = []
     drawn = dataclasses.replace(recipe, hash_start="gaussian")
-    for chosen in (recipe, drawn, dataclasses.replace(drawn, seed=1)):
+    for chosen in (recipe, drawn, dataclasses.replace(drawn, hash_seed=1)):
         result = evaluate(request(tmp_path, dataclasses.replace(CANDIDATE, recipe=chosen)), lambda _: None)
         found.append((result.key, result.n_clusters))
     assert len({key for key, _ in found}) == 3

@@ -222,8 +222,8 @@ class Recipe:
             neighbours beyond; "neighbours" takes these always, "paper" is the published gradient, which is almost
             zero, and "none" keeps the initial value.
         kernel_surrogate: whether reused kernels also learn from what they do as a hash.
-        hash_start: hashes split calibration data at their mean along their principal directions, or are drawn by `seed`
-            and go through the origin, as those of deep reuse do.
+        hash_start: hashes split calibration data at their mean along their principal directions, or are drawn by
+            `hash_seed` and go through the origin, as those of deep reuse do.
     """
 
     epochs: int = 10
@@ -236,6 +236,7 @@ class Recipe:
     hash_gradient: HashGradient = "soft"
     kernel_surrogate: bool = False
     hash_start: HashStart = "principal"
+    hash_seed: int = 0
     n_train: int = 0
     n_validation: int = 0
     n_calibration: int = 64

@@ -392,7 +392,7 @@ def _with_trec(model: nn.Module, candidate: Candidate, configs: dict[str, TrecCo
         model, configs, images, hash_gradient=recipe.hash_gradient, kernel_surrogate=recipe.kernel_surrogate
     )
     if recipe.hash_start == "gaussian":
-        draw_hashes(changed, recipe.seed)
+        draw_hashes(changed, recipe.hash_seed)
     return changed
 
 

@@ -1,0 +1,192 @@
+"""What TREC does to accuracy: clustered networks beside dense ones of as many cycles, over several seeds.
+
+Every row is a candidate that goes through `evaluate` as in a search: dense training, pruning, TREC, fine-tuning, int8.
+Accuracies are those of the generated C on images that nothing was chosen by; cycles are the estimate for one board.
+Rows are appended to --out as JSON lines as they come, and rows that are there are not run again: cut it off and go on.
+Without --run the table is printed from what is there. The subset of CIFAR-10 and the widths are small, so that it fits
+two cores and an evening; --n-train 0 --n-validation 0 takes all images.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accuracy_variants import NETWORKS, Variant
+from common import Figure, show
+
+from trec_dse import codec
+from trec_dse.candidate import Candidate
+from trec_dse.errors import InputError, TargetError
+from trec_dse.evaluate import cost_of, evaluate, network_folder
+from trec_dse.plugins import data_file
+from trec_dse.results import Cost, EvaluateRequest
+from trec_dse.store import load_graph
+from trec_dse.target import Target, load_target
+
+# Student's t at 97.5 % by degrees of freedom: half widths of 95 % intervals over few seeds
+_T = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 19: 2.093, 149: 1.976}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trained candidate. `key`: of its folder below --out's networks; shares of right answers, in percent."""
+
+    network: str
+    variant: str
+    seed: int
+    key: str
+    float_percent: float
+    int8_percent: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All seeds of one variant.
+
+    Attributes:
+        int8: mean in percent, and half the width of its 95 % interval.
+        float_mean: before int8, in percent.
+        redundancy: r_t by TREC layer, mean over seeds, of one image each.
+    """
+
+    variant: str
+    n_seeds: int
+    int8: tuple[float, float]
+    float_mean: float
+    macs: float
+    cycles: float
+    redundancy: dict[str, float] = field(default_factory=dict)
+
+
+def run(variant: Variant, seed: int, network: str, args: argparse.Namespace, board: Target) -> Row:
+    """Train one candidate, or find it trained; its files lie beside --out."""
+    recipe = replace(variant.candidate.recipe, n_train=args.n_train, n_validation=args.n_validation)
+    n_trainings = variant.n_trainings or args.seeds
+    recipe = replace(recipe, seed=seed % n_trainings, hash_seed=seed)
+    candidate = replace(variant.candidate, recipe=recipe)
+    folder = args.out.parent / "candidates" / candidate.key
+    data_dir = None if args.data_dir is None else str(args.data_dir)
+    request = EvaluateRequest(candidate, board, data_dir, str(folder))
+
+    def say(line: str) -> None:
+        print(f"{network} {variant.name} seed {seed}: {line}", file=sys.stderr, flush=True)
+
+    found = evaluate(request, say)
+    if found.int8_accuracy is None or found.float_accuracy is None:
+        raise InputError(f"{variant.name} does not fit {board.name}: {dict(found.violations)}; name a larger --target")
+    return Row(network, variant.name, seed, found.key, 100 * found.float_accuracy, 100 * found.int8_accuracy)
+
+
+def rows_of(path: Path) -> list[Row]:
+    """The rows of a file of JSON lines; a last line that was cut off counts as not there."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [codec.from_json(line, Row, str(path), InputError) for line in lines[:-1] if line]
+
+
+def run_all(network: str, args: argparse.Namespace, board: Target) -> None:
+    """Train what is missing, one seed of all variants after the other."""
+    done = {(row.network, row.variant, row.seed) for row in rows_of(args.out)}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    chosen = [v for v in NETWORKS[network] if args.only in v.name]
+    for seed in range(max(variant.n_seeds or args.seeds for variant in chosen)):
+        for variant in chosen:
+            if seed < (variant.n_seeds or args.seeds) and (network, variant.name, seed) not in done:
+                row = run(variant, seed, network, args, board)
+                with args.out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(row)) + "\n")
+
+
+def cost_of_row(row: Row, candidate: Candidate, folder: Path, board: Target) -> Cost:
+    """What the trained network costs by the estimates of now, which may be better than those it was trained with."""
+    return cost_of(load_graph(network_folder(folder / "candidates" / candidate.key, row.key)), board)
+
+
+def summarise(variant: Variant, rows: Sequence[Row], folder: Path, board: Target) -> Summary:
+    """Means over the seeds, and the interval of the int8 accuracy."""
+    int8 = np.array([row.int8_percent for row in rows])
+    n = len(int8)
+    spread = _T.get(n - 1, 2.0) * float(int8.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    costs = [cost_of_row(row, variant.candidate, folder, board) for row in rows]
+    ratios: dict[str, list[float]] = {}
+    for layer in (layer for cost in costs for layer in cost.layers if layer.trec is not None):
+        assert layer.trec is not None
+        ratios.setdefault(layer.name, []).append(layer.trec.redundancy_ratio)
+    return Summary(
+        variant.name,
+        n,
+        (float(int8.mean()), spread),
+        float(np.mean([row.float_percent for row in rows])),
+        float(np.mean([cost.macs for cost in costs])),
+        float(np.mean([cost.cycles for cost in costs])),
+        {name: float(np.mean(values)) for name, values in ratios.items()},
+    )
+
+
+def figures_of(network: str, found: Sequence[Summary]) -> list[Figure]:
+    """What a summary says, a figure each; goals are those of layers with many rows."""
+    figures = []
+    for each in found:
+        name = f"{network}, {each.variant}"
+        figures += [
+            Figure(f"{name}: int8 accuracy, mean of {each.n_seeds} seeds", each.int8[0], "%"),
+            Figure(f"{name}: half width of its 95 % interval", each.int8[1], "pp"),
+            Figure(f"{name}: float accuracy", each.float_mean, "%"),
+            Figure(f"{name}: MACs", each.macs / 1e6, "million"),
+            Figure(f"{name}: cycles", each.cycles / 1e6, "million"),
+        ]
+        figures += [Figure(f"{name}: r_t of {layer}", r_t, "") for layer, r_t in each.redundancy.items()]
+    return figures
+
+
+def table(found: Sequence[Summary]) -> str:
+    """The summaries as a table for a page."""
+    lines = ["| network | seeds | int8, % | float, % | M MACs | M cycles | r_t |", "|---|---|---|---|---|---|---|"]
+    for each in found:
+        ratios = [f"{value:.3f}" for value in each.redundancy.values()]
+        shown = ", ".join(ratios) if len(ratios) <= 2 else f"{min(ratios)} to {max(ratios)}"
+        lines.append(
+            f"| {each.variant} | {each.n_seeds} | {each.int8[0]:.2f} ± {each.int8[1]:.2f} | {each.float_mean:.2f} "
+            f"| {each.macs / 1e6:.2f} | {each.cycles / 1e6:.2f} | {shown} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is asked for, then print what is known."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/accuracy/rows.jsonl"), help="default %(default)s")
+    parser.add_argument("--network", choices=sorted(NETWORKS), action="append", help="default: all")
+    parser.add_argument("--run", action="store_true", help="train what is not in --out yet")
+    parser.add_argument("--only", default="", help="variants whose name contains this")
+    parser.add_argument("--seeds", type=int, default=5, help="trainings of every variant (default %(default)s)")
+    parser.add_argument("--n-train", type=int, default=10_000, help="default %(default)s; 0: all")
+    parser.add_argument("--n-validation", type=int, default=2_000, help="default %(default)s; 0: all")
+    parser.add_argument("--target", default="stm32f469i-disco", help="whose cycles (default %(default)s)")
+    parser.add_argument("--data-dir", type=Path, default=None)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    board = load_target(data_file("targets", args.target, ".toml", TargetError))
+    for network in args.network or sorted(NETWORKS):
+        if args.run:
+            run_all(network, args, board)
+        rows = [row for row in rows_of(args.out) if row.network == network]
+        found = [
+            summarise(variant, chosen, args.out.parent, board)
+            for variant in NETWORKS[network]
+            if args.only in variant.name and (chosen := [row for row in rows if row.variant == variant.name])
+        ]
+        if found:
+            show(figures_of(network, found))
+            print(table(found), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

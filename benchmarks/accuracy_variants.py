@@ -1,0 +1,106 @@
+"""The candidates of benchmarks/accuracy.py: what each shows, and how it is trained."""
+
+from dataclasses import dataclass, replace
+
+from trec_dse.candidate import Candidate, Recipe, TrainingRecipe, TrecConfig, TrecPolicy
+
+AUGMENTED = TrainingRecipe(flip=True, shift=2)
+TAUGHT = replace(AUGMENTED, layer_distillation=10.0)  # by the dense network, layer by layer
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A candidate by its name.
+
+    Attributes:
+        n_seeds: runs, where not as many as are asked for; n_trainings: dense networks that these runs share.
+    """
+
+    name: str
+    candidate: Candidate
+    n_seeds: int | None = None
+    n_trainings: int | None = None
+
+
+def dense(network: str, recipe: Recipe, width: float, pruned: float = 0.0) -> Variant:
+    """A network without TREC, trained on for as long as the clustered ones are."""
+    name = f"dense, width {width:g}" + (f", {100 * pruned:.0f} % pruned" if pruned else "")
+    shares = {"*": pruned} if pruned else {}
+    return Variant(name, Candidate("cifar10", network, {"width": width}, None, shares, recipe))
+
+
+def by_layer(configs: dict[str, TrecConfig]) -> TrecPolicy:
+    """TREC in these layers only."""
+    return TrecPolicy(5, 5, layers=(), layer_configs=configs)
+
+
+def strips(hash_bits: int, length: int, groups: int = 1) -> TrecConfig:
+    """Strips of `length` elements of one of `groups` groups of channels."""
+    return TrecConfig(hash_bits, length, "strip_shared", channel_groups=groups)
+
+
+def cifarnet() -> list[Variant]:
+    """CifarNet at half its width: both convolutions have 32 kernels, K is 75 and 800."""
+    plain = Recipe(epochs=16, fine_tune_epochs=3, trec_epochs=3, n_calibration=256, training=AUGMENTED)
+    taught, width = replace(plain, training=TAUGHT), 0.5
+
+    def clustered(name: str, trec: TrecPolicy, recipe: Recipe = taught) -> Variant:
+        return Variant(name, Candidate("cifar10", "cifarnet", {"width": width}, trec, {}, recipe))
+
+    rows = TrecPolicy(5, 5)
+    random = replace(plain, hash_gradient="none", hash_start="gaussian")
+    deep_reuse = clustered("deep reuse: random fixed hash, kernel rows", rows, random)
+    return [
+        *(dense("cifarnet", plain, w) for w in (0.5, 0.375, 0.25, 0.125)),
+        *(dense("cifarnet", plain, width, pruned) for pruned in (0.25, 0.5)),
+        replace(deep_reuse, n_seeds=20, n_trainings=5),
+        clustered("hash from data, fixed, not taught", rows, replace(plain, hash_gradient="none")),
+        clustered("hash learned, not taught", rows, plain),
+        clustered("hash from data, fixed, taught", rows, replace(taught, hash_gradient="none")),
+        clustered("hash learned, taught", rows),
+        clustered("hash learned by one-bit neighbours, taught", rows, replace(taught, hash_gradient="neighbours")),
+        clustered("hash learned, 3 bits", TrecPolicy(3, 3)),
+        clustered("hash learned, 4 bits", TrecPolicy(4, 4)),
+        clustered("hash learned, 6 bits", TrecPolicy(6, 6)),
+        clustered("1 layer reuses its kernel", replace(rows, n_kernel_reuse=1)),
+        clustered("2 layers reuse their kernels", replace(rows, n_kernel_reuse=2)),
+        clustered(
+            "2 layers reuse their kernels, which learn to hash",
+            replace(rows, n_kernel_reuse=2),
+            replace(taught, kernel_surrogate=True),
+        ),
+        clustered("strips, 5 and 4 bits", by_layer({"conv1": strips(5, 15), "conv2": strips(4, 16, 2)})),
+        clustered("strips, 6 and 5 bits", by_layer({"conv1": strips(6, 15), "conv2": strips(5, 16, 2)})),
+        clustered("strips, 7 and 6 bits", by_layer({"conv1": strips(7, 15), "conv2": strips(6, 16, 2)})),
+        clustered("strips, 6 and 4 bits, 4 groups", by_layer({"conv1": strips(6, 15), "conv2": strips(4, 8, 4)})),
+        clustered("strips in conv1 only, 6 bits", by_layer({"conv1": strips(6, 15)})),
+        clustered("strips in conv1 only, 7 bits", by_layer({"conv1": strips(7, 15)})),
+        clustered("strips in conv2 only, 4 bits", by_layer({"conv2": strips(4, 16, 2)})),
+        clustered("strips in conv2 only, 5 bits", by_layer({"conv2": strips(5, 16, 2)})),
+        clustered("strips in conv2 only, 5 bits, 4 groups", by_layer({"conv2": strips(5, 8, 4)})),
+    ]
+
+
+def squeezenet() -> list[Variant]:
+    """SqueezeNet at half its width; TREC in all 26 convolutions, or in those with at least 256 output positions."""
+    plain = Recipe(epochs=12, fine_tune_epochs=2, trec_epochs=2, n_calibration=256, training=AUGMENTED)
+    taught, width = replace(plain, training=TAUGHT), 0.5
+    many_rows = ("conv1", *(f"fire{n}.{part}" for n in (2, 3, 4) for part in ("squeeze", "expand1", "expand3")))
+    rows = TrecPolicy(5, 5)
+
+    def clustered(name: str, trec: TrecPolicy, recipe: Recipe = taught) -> Variant:
+        return Variant(name, Candidate("cifar10", "squeezenet", {"width": width}, trec, {}, recipe))
+
+    random = replace(plain, hash_gradient="none", hash_start="gaussian")
+    deep_reuse = clustered("deep reuse: random fixed hash, kernel rows", rows, random)
+    return [
+        *(dense("squeezenet", plain, w) for w in (0.5, 0.375, 0.25)),
+        replace(deep_reuse, n_seeds=20, n_trainings=5),
+        clustered("hash learned, taught", rows),
+        clustered("hash learned, where N >= 256", replace(rows, layers=many_rows)),
+        *(clustered(f"{n} layers reuse their kernels", replace(rows, n_kernel_reuse=n)) for n in (1, 2, 5, 10, 26)),
+        clustered("strips where N >= 256, 5 bits", replace(rows, layers=many_rows, scope="strip_shared")),
+    ]
+
+
+NETWORKS = {"cifarnet": cifarnet(), "squeezenet": squeezenet()}
