@@ -52,14 +52,9 @@ def cifarnet() -> list[Variant]:
     deep_reuse = clustered("deep reuse: random fixed hash, kernel rows", rows, random)
     return [
         *(dense("cifarnet", plain, w) for w in (0.5, 0.375, 0.25, 0.125)),
-        *(dense("cifarnet", plain, width, pruned) for pruned in (0.25, 0.5)),
-        replace(deep_reuse, n_seeds=20, n_trainings=5),
-        clustered("hash from data, fixed, not taught", rows, replace(plain, hash_gradient="none")),
+        dense("cifarnet", plain, width, pruned=0.5),
         clustered("hash learned, not taught", rows, plain),
-        clustered("hash from data, fixed, taught", rows, replace(taught, hash_gradient="none")),
-        clustered("hash learned, taught", rows),
-        clustered("hash learned by one-bit neighbours, taught", rows, replace(taught, hash_gradient="neighbours")),
-        clustered("hash learned, 3 bits", TrecPolicy(3, 3)),
+        clustered("hash learned", rows),
         clustered("hash learned, 4 bits", TrecPolicy(4, 4)),
         clustered("hash learned, 6 bits", TrecPolicy(6, 6)),
         clustered("1 layer reuses its kernel", replace(rows, n_kernel_reuse=1)),
@@ -69,22 +64,18 @@ def cifarnet() -> list[Variant]:
             replace(rows, n_kernel_reuse=2),
             replace(taught, kernel_surrogate=True),
         ),
-        clustered("strips, 5 and 4 bits", by_layer({"conv1": strips(5, 15), "conv2": strips(4, 16, 2)})),
-        clustered("strips, 6 and 5 bits", by_layer({"conv1": strips(6, 15), "conv2": strips(5, 16, 2)})),
-        clustered("strips, 7 and 6 bits", by_layer({"conv1": strips(7, 15), "conv2": strips(6, 16, 2)})),
-        clustered("strips, 6 and 4 bits, 4 groups", by_layer({"conv1": strips(6, 15), "conv2": strips(4, 8, 4)})),
-        clustered("strips in conv1 only, 6 bits", by_layer({"conv1": strips(6, 15)})),
-        clustered("strips in conv1 only, 7 bits", by_layer({"conv1": strips(7, 15)})),
-        clustered("strips in conv2 only, 4 bits", by_layer({"conv2": strips(4, 16, 2)})),
-        clustered("strips in conv2 only, 5 bits", by_layer({"conv2": strips(5, 16, 2)})),
-        clustered("strips in conv2 only, 5 bits, 4 groups", by_layer({"conv2": strips(5, 8, 4)})),
+        clustered("strips of 15 and 16", by_layer({"conv1": strips(6, 15), "conv2": strips(5, 16, 2)})),
+        clustered("strips of 3 and 8", by_layer({"conv1": strips(6, 3), "conv2": strips(5, 8, 4)})),
+        clustered("strips of 3 in conv1 only", by_layer({"conv1": strips(6, 3)})),
+        clustered("strips of 16 in conv2 only", by_layer({"conv2": strips(5, 16, 2)})),
+        replace(deep_reuse, n_seeds=20, n_trainings=5),
     ]
 
 
 def squeezenet() -> list[Variant]:
-    """SqueezeNet at half its width; TREC in all 26 convolutions, or in those with at least 256 output positions."""
+    """SqueezeNet at a quarter of its width; TREC in all 26 convolutions, or where there are at least 256 positions."""
     plain = Recipe(epochs=12, fine_tune_epochs=2, trec_epochs=2, n_calibration=256, training=AUGMENTED)
-    taught, width = replace(plain, training=TAUGHT), 0.5
+    taught, width = replace(plain, training=TAUGHT), 0.25
     many_rows = ("conv1", *(f"fire{n}.{part}" for n in (2, 3, 4) for part in ("squeeze", "expand1", "expand3")))
     rows = TrecPolicy(5, 5)
 
@@ -94,12 +85,13 @@ def squeezenet() -> list[Variant]:
     random = replace(plain, hash_gradient="none", hash_start="gaussian")
     deep_reuse = clustered("deep reuse: random fixed hash, kernel rows", rows, random)
     return [
-        *(dense("squeezenet", plain, w) for w in (0.5, 0.375, 0.25)),
-        replace(deep_reuse, n_seeds=20, n_trainings=5),
-        clustered("hash learned, taught", rows),
+        *(dense("squeezenet", plain, w) for w in (0.25, 0.1875, 0.125)),
+        clustered("hash learned, not taught", rows, plain),
+        clustered("hash learned", rows),
         clustered("hash learned, where N >= 256", replace(rows, layers=many_rows)),
         *(clustered(f"{n} layers reuse their kernels", replace(rows, n_kernel_reuse=n)) for n in (1, 2, 5, 10, 26)),
-        clustered("strips where N >= 256, 5 bits", replace(rows, layers=many_rows, scope="strip_shared")),
+        clustered("strips where N >= 256", replace(rows, layers=many_rows, scope="strip_shared")),
+        replace(deep_reuse, n_seeds=20, n_trainings=5),
     ]
 
 
