@@ -41,7 +41,7 @@ def strips(hash_bits: int, length: int, groups: int = 1) -> TrecConfig:
 
 def cifarnet() -> list[Variant]:
     """CifarNet at half its width: both convolutions have 32 kernels, K is 75 and 800."""
-    plain = Recipe(epochs=16, fine_tune_epochs=3, trec_epochs=3, n_calibration=256, training=AUGMENTED)
+    plain = Recipe(epochs=16, fine_tune_epochs=0, trec_epochs=3, n_calibration=256, training=AUGMENTED)
     taught, width = replace(plain, training=TAUGHT), 0.5
 
     def clustered(name: str, trec: TrecPolicy, recipe: Recipe = taught) -> Variant:
@@ -52,7 +52,7 @@ def cifarnet() -> list[Variant]:
     deep_reuse = clustered("deep reuse: random fixed hash, kernel rows", rows, random)
     return [
         *(dense("cifarnet", plain, w) for w in (0.5, 0.375, 0.25, 0.125)),
-        dense("cifarnet", plain, width, pruned=0.5),
+        dense("cifarnet", replace(plain, fine_tune_epochs=3), width, pruned=0.5),
         clustered("hash learned, not taught", rows, plain),
         clustered("hash learned", rows),
         clustered("hash learned, 4 bits", TrecPolicy(4, 4)),
@@ -65,8 +65,8 @@ def cifarnet() -> list[Variant]:
             replace(taught, kernel_surrogate=True),
         ),
         clustered("strips of 15 and 16", by_layer({"conv1": strips(6, 15), "conv2": strips(5, 16, 2)})),
-        clustered("strips of 3 and 8", by_layer({"conv1": strips(6, 3), "conv2": strips(5, 8, 4)})),
-        clustered("strips of 3 in conv1 only", by_layer({"conv1": strips(6, 3)})),
+        clustered("strips of 3 and 8", by_layer({"conv1": strips(7, 3), "conv2": strips(5, 8, 4)})),
+        clustered("strips of 3 in conv1 only", by_layer({"conv1": strips(7, 3)})),
         clustered("strips of 16 in conv2 only", by_layer({"conv2": strips(5, 16, 2)})),
         replace(deep_reuse, n_seeds=20, n_trainings=5),
     ]
@@ -74,7 +74,7 @@ def cifarnet() -> list[Variant]:
 
 def squeezenet() -> list[Variant]:
     """SqueezeNet at a quarter of its width; TREC in all 26 convolutions, or where there are at least 256 positions."""
-    plain = Recipe(epochs=12, fine_tune_epochs=2, trec_epochs=2, n_calibration=256, training=AUGMENTED)
+    plain = Recipe(epochs=12, fine_tune_epochs=0, trec_epochs=2, n_calibration=256, training=AUGMENTED)
     taught, width = replace(plain, training=TAUGHT), 0.25
     many_rows = ("conv1", *(f"fire{n}.{part}" for n in (2, 3, 4) for part in ("squeeze", "expand1", "expand3")))
     rows = TrecPolicy(5, 5)
