@@ -45,9 +45,9 @@ class Shape:
     length: int
     hash_bits: int
 
-    def images(self) -> Tensor:
-        """A batch whose neighbouring pixels resemble each other."""
-        noise = torch.randn(BATCH, self.channels, self.size + 4, self.size + 4)
+    def images(self, n: int = BATCH) -> Tensor:
+        """`n` images whose neighbouring pixels resemble each other."""
+        noise = torch.randn(n, self.channels, self.size + 4, self.size + 4)
         return nn.functional.avg_pool2d(noise, 5, 1).mul(5).requires_grad_()
 
     def conv(self) -> nn.Conv2d:
@@ -74,13 +74,15 @@ class Variant:
     groups: int = 1
     extra_bits: int = 0
     kernel_surrogate: bool = False
+    max_clusters: int | None = None
 
     def layer(self, shape: Shape, conv: nn.Conv2d, images: Tensor) -> TrecConv2d:
         """A layer of that kind with a hash from the images."""
         length = shape.length
         if self.scope == "strip_shared":
             length = (self.pixels or shape.kernel) * shape.channels // self.groups
-        config = TrecConfig(shape.hash_bits + self.extra_bits, length, self.scope, channel_groups=self.groups)
+        bits = shape.hash_bits + self.extra_bits
+        config = TrecConfig(bits, length, self.scope, self.max_clusters, self.groups)
         layer = TrecConv2d.from_conv(
             conv, config, hash_gradient=self.gradient, kernel_surrogate=self.kernel_surrogate
         ).train()

@@ -2,8 +2,11 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -279,3 +282,11 @@ def test_a_gpu_without_triton_or_too_old_trains_in_plain_pytorch_with_a_warning(
             assert conv_module._kernels_for(_on_gpu(), TrecConfig(1, 1)) is None
     finally:
         on_gpu._missing.cache_clear()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_benchmark_says_that_it_needs_a_gpu() -> None:
+    script = Path(__file__).resolve().parent.parent / "benchmarks" / "trec_gpu.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no GPU" in done.stderr
