@@ -110,7 +110,7 @@ static void run_parts(const job *j, const workspace *w, int32_t group, const uin
         if (takes_all(j)) {
             add_part(j, &w->soft, weights, uses, w->outputs);
         } else if (is_soft(j)) {
-            add_neighbour_part(j, &w->neighbours, w->rows, w->means, n_clusters, weights, uses, w->outputs);
+            add_neighbour_part(j, &w->neighbours, w->means, n_clusters, weights, uses, w->outputs);
         }
     }
     for (int32_t c = 0; c < n_clusters; c++) {
@@ -142,7 +142,7 @@ static void prepare_soft(const job *j, workspace *w, int32_t group, const uint16
 {
     find_distances(j, w, group);
     if (!takes_all(j)) {
-        find_neighbours(j, &w->neighbours, clusters, codes, n_clusters);
+        find_neighbours(j, &w->neighbours, w->rows, clusters, codes, n_clusters, w->shares);
         return;
     }
     const float *steepness = j->steepness + (int64_t)group * round_up(j->hash_bits);

@@ -53,6 +53,27 @@ INLINE float sum_of_lanes(lanes v)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+INLINE float largest_of_lanes(lanes v)
+{
+    float parts[LANES];
+    store(parts, v);
+    float largest = parts[0];
+    for (int i = 1; i < LANES; i++) {
+        largest = parts[i] > largest ? parts[i] : largest;
+    }
+    return largest;
+}
+
+/* 0, 1, 2, ... */
+INLINE whole_lanes counting(void)
+{
+    whole_lanes n;
+    for (int i = 0; i < LANES; i++) {
+        n[i] = i;
+    }
+    return n;
+}
+
 INLINE lanes at_least_zero(lanes v)
 {
     return (lanes)((whole_lanes)v & (v > (lanes){0}));
