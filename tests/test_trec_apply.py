@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from trec_dse.candidate import TrecConfig
-from trec_dse.errors import CandidateError
+from trec_dse.errors import CandidateError, UnsupportedError
 from trec_dse.networks.tiny import build
 from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes, trec_layers
 from trec_dse.trec.conv import TrecConv2d
@@ -108,3 +108,42 @@ def test_a_reused_kernel_is_no_drawn_hash() -> None:
     model = apply_trec(_model(), {"conv2": TrecConfig(2, 9, "kernel_reuse")}, torch.randn(4, 1, 8, 8))
     with pytest.raises(CandidateError, match="conv2 reuses its kernel as hash"):
         draw_hashes(model, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"groups": 2}, r"has 2 and \(1, 1\)"),
+        ({"dilation": 2}, r"has 1 and \(2, 2\)"),
+        ({"padding": "same"}, "padding 'same', 'zeros'"),
+        ({"padding": 1, "padding_mode": "reflect"}, r"padding \(1, 1\), 'reflect'"),
+    ],
+)
+def test_a_convolution_that_trec_cannot_treat_is_refused_with_what_it_has(
+    options: dict[str, int | str], found: str
+) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, **options))  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedError, match=found):
+        apply_trec(model, {"0": TrecConfig(2, 4)}, torch.randn(1, 4, 8, 8))
+
+
+def test_any_stride_and_any_number_of_padding_zeros_is_treated() -> None:
+    conv = nn.Conv2d(1, 2, (2, 3), stride=(2, 3), padding=(1, 2))
+    changed = apply_trec(nn.Sequential(conv), {"0": TrecConfig(8, 3)}, torch.randn(3, 1, 5, 7))
+    x = torch.full((1, 1, 5, 7), 2.0)  # rows differ by what padding they touch: 256 signatures tell them apart
+    assert changed(x).shape == conv(x).shape == (1, 2, 3, 3)
+
+
+class _Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.conv(self.conv(x))
+        return result
+
+
+def test_a_layer_that_runs_twice_is_refused_for_it_has_one_hash() -> None:
+    with pytest.raises(UnsupportedError, match="'conv' runs 2 times"):
+        apply_trec(_Twice(), {"conv": TrecConfig(1, 1)}, torch.randn(1, 1, 4, 4))

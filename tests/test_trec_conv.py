@@ -261,6 +261,17 @@ def test_what_the_kernel_cannot_do_is_refused(options: dict[str, int | str]) -> 
         TrecConv2d.from_conv(conv, TrecConfig(2, 3))
 
 
+@pytest.mark.parametrize("scope", [*SCOPES, "strip_shared"])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((1, 2, 8, 8), "2 channels; the kernels are for 3"), ((1, 3, 2, 8), r"\(3, 3\) do not fit into .* \(2, 8\)")],
+)
+def test_images_that_do_not_fit_are_refused(scope: HashScope, shape: tuple[int, ...], message: str) -> None:
+    layer = TrecConv2d.from_conv(nn.Conv2d(3, 8, 3), TrecConfig(2, 9, scope))
+    with pytest.raises(CandidateError, match=message):
+        layer(torch.zeros(shape))
+
+
 def test_a_vector_length_that_does_not_divide_is_refused_with_k() -> None:
     with pytest.raises(CandidateError, match="vector_length 10 does not divide K = 27"):
         TrecConv2d.from_conv(nn.Conv2d(3, 6, 3), TrecConfig(2, 10))

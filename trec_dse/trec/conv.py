@@ -136,7 +136,12 @@ def _kernels_for(x: Tensor, config: TrecConfig) -> _Convolve | None:
 
 def _geometry(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> ConvGeometry:
     size, kernel = (x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3])
-    return ConvGeometry(size, x.shape[1], kernel, stride, padding)
+    if x.shape[1] != weight.shape[1]:
+        raise CandidateError(f"the images have {x.shape[1]} channels; the kernels are for {weight.shape[1]}")
+    geometry = ConvGeometry(size, x.shape[1], kernel, stride, padding)
+    if min(geometry.outputs) < 1:
+        raise CandidateError(f"kernels of {kernel} do not fit into images of {size} with padding {padding}")
+    return geometry
 
 
 def _rows(x: Tensor, geometry: ConvGeometry, config: TrecConfig) -> Tensor:
