@@ -63,7 +63,9 @@ def test_every_variant_trains_and_evaluates_alike(
     assert x.grad is not None
     assert all(torch.isfinite(p.grad).all() for p in layer.parameters() if p.grad is not None)
     torch.testing.assert_close(layer.eval()(x), y)
-    assert torch.equal(counts, layer.clusters_per_image)
+    evaluated = layer.clusters_per_image
+    assert evaluated is not None
+    assert torch.equal(counts, evaluated)
 
 
 def _as_written(layer: TrecConv2d, x: Tensor, hash: Tensor, thresholds: Tensor) -> Tensor:
@@ -105,4 +107,4 @@ def test_the_soft_gradient_of_a_layer_is_that_of_its_formula(
     expected = torch.autograd.grad((written * direction).sum(), list(parameters.values()))
     for name, ours, theirs in zip(parameters, found, expected, strict=True):
         pace = HASH_PACE if name in ("hash", "thresholds") else 1
-        torch.testing.assert_close(ours, pace * theirs, rtol=2e-4, atol=2e-5, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(ours, pace * theirs, rtol=2e-4, atol=2e-5)
