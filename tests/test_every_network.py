@@ -30,6 +30,7 @@ POLICY = TrecPolicy(3, 2, n_kernel_reuse=2)
 # What fits a board of 2 MiB Flash: whole where it does, else a quarter or half of the width.
 PRESETS = {
     "cifarnet": ({}, (32, 32, 3)),
+    "gru": ({}, (32, 32, 3)),
     "lenet5": ({}, (28, 28, 1)),
     "mnist2k": ({}, (28, 28, 1)),
     "mobilenet_v1": ({}, (96, 96, 3)),
@@ -37,6 +38,7 @@ PRESETS = {
     "resnet18": ({"width": 0.25}, (32, 32, 3)),
     "resnet34": ({"width": 0.25}, (64, 64, 3)),
     "squeezenet": ({}, (32, 32, 3)),
+    "sru": ({}, (32, 32, 3)),
     "squeezenet_bypass": ({}, (32, 32, 3)),
     "squeezenet_complex_bypass": ({}, (32, 32, 3)),
     "tiny": ({}, (8, 8, 1)),

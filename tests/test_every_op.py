@@ -109,18 +109,18 @@ def test_c_is_clean_under_the_sanitizers(kind: str, seed: int, tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("kind", ["conv2d", "cascade_u4", *CLUSTERING])
+@pytest.mark.parametrize("kind", ["conv2d", "cascade_u4", "gru", "sru", *CLUSTERING])
 @pytest.mark.parametrize("seed", range(8))
 def test_c_needs_the_scratch_that_python_plans(kind: str, seed: int, tmp_path: Path) -> None:
     _, graph, _ = random_network(kind, 200 + seed)
-    call = network_calls(graph)[0]
+    call, node = network_calls(graph)[-1], graph.nodes[-1]
     files = generate(graph, plan_memory(graph), BUILD_ID)
     function = call.kernel.function.removesuffix("_s8") + "_scratch_bytes"
     extra = f"\nint32_t needed(void);\nint32_t needed(void)\n{{\n    return {function}(&{call.name});\n}}\n"
     files["network/trec_network.c"] += extra
     with HostNetwork.build(files, kernel_sources(graph), sizes_of(graph)) as network:
         library: ctypes.CDLL = network._library
-        assert library.needed() == graph.nodes[0].op.scratch_bytes(graph.input_shape)
+        assert library.needed() == node.op.scratch_bytes(*(graph.shapes[name] for name in node.inputs))
 
 
 def test_a_convolution_keeps_a_tile_of_four_rows_and_the_sums_of_a_group() -> None:

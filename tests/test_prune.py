@@ -414,7 +414,7 @@ def test_masks_follow_layers_that_are_added() -> None:
 def test_a_masked_network_answers_as_the_pruned_one(network: str, heuristic: PruningHeuristic) -> None:
     """Also where layers are added, concatenated, depthwise or normed: what is masked is all that will go."""
     build = plugins.load("networks", network, UnsupportedError).build
-    model = _with_lively_norms(build((32, 32, 3), 10, width=0.25))
+    model = _with_lively_norms(build((32, 32, 3), 10, width=8 if network in ("gru", "sru") else 0.25))
     ranking = Ranking(heuristic, torch.randn(4, 3, 32, 32))
     gradual = GradualPruning(model, (32, 32, 3), {"*": 0.5}, ranking=ranking)
     gradual.mask(0.7)

@@ -13,7 +13,7 @@ from trec_dse.candidate import HashScope, TrecConfig
 from trec_dse.errors import UnsupportedError
 from trec_dse.graph import INPUT, Graph, Node, Quantization, Window, quantize_array
 from trec_dse.lower import lower
-from trec_dse.ops._fake_quantization import round_half_up, to_levels
+from trec_dse.ops._levels import round_half_up, to_levels
 from trec_dse.ops.add import Add
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.dense import Dense

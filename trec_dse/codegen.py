@@ -10,7 +10,7 @@ from trec_dse.graph import INPUT, FieldValue, Int8Array, IntArray, KernelCall, Q
 from trec_dse.memory import MemoryPlan
 from trec_dse.resources import package_folder
 
-_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t"}
+_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "uint16": "uint16_t", "int32": "int32_t"}
 _PER_LINE = 20
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from trec_dse.errors import UnsupportedError
 from trec_dse.graph import INPUT, FloatArray, FloatWeights, Graph, Node, Quantization, Shape, Window
-from trec_dse.ops._fake_quantization import round_half_up
 from trec_dse.ops._four_bits import MOST_SHIFT, Exponents, nearest
+from trec_dse.ops._levels import round_half_up
 from trec_dse.ops.avg_pool2d import AvgPool2d
 from trec_dse.ops.cascade_u4 import CascadeU4, Layer
 from trec_dse.ops.conv2d import Conv2d

@@ -179,7 +179,10 @@ def infer_shapes(nodes: Sequence[Node], input_shape: Shape) -> dict[str, Shape]:
 
 @dataclass(frozen=True)
 class Graph:
-    """A float network. `weights`: node name -> tensor name -> array; the last node is the output."""
+    """A float network. `weights`: node name -> tensor name -> array; the last node is the output.
+
+    `input_shape` is how the network reads an image (H, W, C): as it is, or the same numbers as a sequence (T, 1, F).
+    """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
@@ -192,7 +195,7 @@ class Graph:
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Every tensor by name for a float batch (B, H, W, C)."""
-        tensors = {INPUT: images}
+        tensors = {INPUT: images.reshape(len(images), *self.input_shape)}
         for node in self.nodes:
             weights = {
                 name: torch.from_numpy(array).to(images.dtype) for name, array in self.weights[node.name].items()

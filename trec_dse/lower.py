@@ -1,5 +1,6 @@
 """From a torch network to the float graph: NCHW becomes NHWC, activations are fused, flatten disappears."""
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,20 +18,24 @@ from trec_dse.ops.concat import Concat
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.dense import Dense
 from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
+from trec_dse.ops.gru import Gru
 from trec_dse.ops.max_pool2d import MaxPool2d
+from trec_dse.ops.sru import Sru
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.trec.conv import TrecConv2d as TrecModule
+from trec_dse.trec.recurrent import GruRecurrence, ImageToSequence, LastStep, SruRecurrence
 
+OWN = (TrecModule, ImageToSequence, SruRecurrence, GruRecurrence, LastStep)
 FUSES = (Conv2d, DepthwiseConv2d, Dense, Add, TrecConv2d, TrecStripConv2d)
 
 
 class _Tracer(fx.Tracer):
-    """Sees a TREC layer as one operation."""
+    """Sees a layer of ours as one operation."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether fx stops at this module."""
-        return isinstance(m, TrecModule) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, OWN) or super().is_leaf_module(m, module_qualified_name)
 
 
 def lower(model: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
@@ -50,7 +55,7 @@ def lower(model: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
     last = builder.result
     if last != builder.nodes[-1].name:
         raise UnsupportedError(f"the network returns {last!r}, which is not its last layer")
-    return Graph(input_shape, tuple(builder.nodes), builder.weights)
+    return Graph(builder.shapes[INPUT], tuple(builder.nodes), builder.weights)
 
 
 @dataclass
@@ -136,13 +141,30 @@ class _Builder:
 
     def fuse_relu(self, node: fx.Node, source: fx.Node) -> None:
         """Make a ReLU part of the operation before it."""
-        name = self.tensors[source.name]
-        index = next((i for i, other in enumerate(self.nodes) if other.name == name), None)
+        index = self._maker(source)
         op = None if index is None else self.nodes[index].op
         if index is None or not isinstance(op, FUSES) or len(source.users) != 1 or op.activation != "none":
             raise UnsupportedError(f"{node.name!r}: a ReLU must directly follow a convolution, a linear layer or a sum")
         self.nodes[index] = replace(self.nodes[index], op=replace(op, activation="relu"))
         self.alias(node, source)
+
+    def fuse_last(self, node: fx.Node, source: fx.Node) -> None:
+        """Let the recurrence before it write only its last step."""
+        index = self._maker(source)
+        op = None if index is None else self.nodes[index].op
+        if index is None or not isinstance(op, Sru | Gru) or len(source.users) != 1:
+            raise UnsupportedError(
+                f"layer {node.target!r}: the last step must be that of a recurrence, its only reader"
+            )
+        self.nodes[index] = replace(self.nodes[index], op=replace(op, last=True))
+        name = self.nodes[index].name
+        self.shapes[name] = (1, *self.shapes[name][1:])
+        self.alias(node, source)
+
+    def _maker(self, source: fx.Node) -> int | None:
+        """Index of the node of ours that gives `source`; None for the input."""
+        name = self.tensors[source.name]
+        return next((i for i, other in enumerate(self.nodes) if other.name == name), None)
 
     def shape_of(self, source: fx.Node) -> Shape:
         """Our shape of what `source` gives."""
@@ -243,6 +265,38 @@ def _global_pool(b: _Builder, node: fx.Node, source: fx.Node, pool: nn.AdaptiveA
     b.add(node, AvgPool2d(window), [source])
 
 
+def _sequence(b: _Builder, node: fx.Node, source: fx.Node, view: ImageToSequence) -> None:
+    if b.tensors[source.name] != INPUT or len(source.users) != 1:
+        raise UnsupportedError(f"layer {node.target!r} must be the only one that reads the image")
+    size = math.prod(b.shapes[INPUT])
+    if size % view.steps:
+        raise UnsupportedError(f"layer {node.target!r} cuts {size} numbers into {view.steps} steps; take a divisor")
+    b.shapes[INPUT] = (view.steps, 1, size // view.steps)
+    b.alias(node, source)
+
+
+def _require_folded(node: fx.Node) -> None:
+    if not isinstance(node.args[0], fx.Node):
+        raise UnsupportedError(
+            f"layer {node.target!r} reads one product per gate; fold before lowering, as batch norms"
+        )
+
+
+def _sru(b: _Builder, node: fx.Node, source: fx.Node, layer: SruRecurrence) -> None:
+    sources = _arguments(node)
+    _require_folded(node)
+    b.add(node, Sru(layer.projects), sources[:1] if layer.projects else sources)
+
+
+def _gru(b: _Builder, node: fx.Node, source: fx.Node, layer: GruRecurrence) -> None:
+    _require_folded(node)
+    b.add(node, Gru(), [source], {"hidden": _array(layer.weight), "hidden_bias": _array(layer.bias)})
+
+
+def _last_step(b: _Builder, node: fx.Node, source: fx.Node, layer: LastStep) -> None:
+    b.fuse_last(node, source)
+
+
 def _flatten(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Flatten) -> None:
     b.alias(node, source, flatten=True)
 
@@ -250,6 +304,10 @@ def _flatten(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Flatten) -> 
 _Handler = Callable[[_Builder, fx.Node, fx.Node, Any], None]
 _MODULES: dict[type[nn.Module], _Handler] = {
     TrecModule: _trec,
+    ImageToSequence: _sequence,
+    SruRecurrence: _sru,
+    GruRecurrence: _gru,
+    LastStep: _last_step,
     nn.Conv2d: _convolution,
     nn.Linear: _linear,
     nn.ReLU: lambda b, node, source, _: b.fuse_relu(node, source),

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from trec_dse.candidate import PruningRecipe
 from trec_dse.errors import CandidateError, UnsupportedError
 from trec_dse.importance import OUTPUT_HANDLERS, Ranking, scorer
+from trec_dse.trec.recurrent import Gates, GruRecurrence
 
 Removals = Sequence[Sequence[int]]  # per group of coupled layers, numbers of channels
 
@@ -64,6 +65,28 @@ def prune(
     return pruned.train(was_training)
 
 
+class _HiddenUnits(tp.BasePruningFunc):  # type: ignore[misc]
+    """How a recurrence with hidden products loses units: their rows of all gates, and what others read of them."""
+
+    def prune_out_channels(self, layer: GruRecurrence, idxs: Sequence[int]) -> nn.Module:
+        units = layer.weight.shape[1]
+        kept = torch.tensor([i for i in range(units) if i not in set(idxs)])
+        rows = torch.cat([kept + gate * units for gate in range(3)])
+        layer.weight = nn.Parameter(layer.weight.detach()[rows][:, kept].clone())
+        layer.bias = nn.Parameter(layer.bias.detach()[rows].clone())
+        return layer
+
+    prune_in_channels = prune_out_channels
+
+    def get_out_channels(self, layer: GruRecurrence) -> int:
+        return layer.weight.shape[1]
+
+    get_in_channels = get_out_channels
+
+
+_HIDDEN_UNITS = _HiddenUnits()
+
+
 class _Groups:
     """The layers of `model` that lose channels together, and how many each group loses."""
 
@@ -76,7 +99,9 @@ class _Groups:
         self._model, self._round_to = model, round_to
         self._classifier = list(layers.values())[-1]
         self._share_of = {layer: shares.get(name, shares.get("*", 0.0)) for name, layer in layers.items()}
-        self._graph = tp.DependencyGraph().build_dependency(model, example_inputs=images)
+        self._graph = tp.DependencyGraph().build_dependency(
+            model, example_inputs=images, customized_pruners={GruRecurrence: _HIDDEN_UNITS}
+        )
 
     def walk(self) -> Iterator[Any]:
         """The groups, always in the same order, each as the network is when its turn comes."""
@@ -108,11 +133,12 @@ class _Groups:
 
     def outputs(self, removals: Removals) -> Iterator[tuple[nn.Module, list[int]]]:
         """Every module that gives channels of `removals`, and which of its own they are."""
+        handlers = (*OUTPUT_HANDLERS, _HIDDEN_UNITS.prune_out_channels)
         for group, removed in zip(self.walk(), removals, strict=True):
             for item in group:
                 pairs = zip(item.idxs, item.root_idxs, strict=True)
                 channels = [own for own, root in pairs if root in removed]
-                if channels and item.dep.handler in OUTPUT_HANDLERS:
+                if channels and item.dep.handler in handlers:
                     yield item.dep.target.module, channels
 
 
@@ -138,7 +164,8 @@ def _parts(group: tp.dependency.Group) -> list[tuple[list[nn.Module], list[int]]
 class GradualPruning:
     """Silences more and more channels of a model in training, so that it can adapt before they are removed.
 
-    A masked channel gives 0 and learns nothing; it is never unmasked. The model itself is only hooked, not changed.
+    A masked channel gives 0 and learns nothing; it is never unmasked. The model itself is only hooked, not changed but
+    for what a recurrence adds to the candidates of masked units.
 
     Attributes:
         masked: per group of coupled layers the masked channels, for `prune` to remove first.
@@ -172,7 +199,7 @@ class GradualPruning:
         self.masked = groups.weakest(self._ranking, self.masked)
         for module, channels in groups.outputs(self.masked):
             hooked = self._model.get_submodule(names[module])
-            self._hooks.append(hooked.register_forward_hook(_masker(channels)))
+            self._hooks.append(_mask(hooked, channels))
 
     def release(self) -> None:
         """Take the masks off the model; `masked` still knows them."""
@@ -191,6 +218,13 @@ def agp_progress(epoch: int, n_epochs: int, recipe: PruningRecipe) -> float | No
     return 1 - (1 - (epoch - recipe.start) / (end - recipe.start)) ** 3
 
 
+def _mask(module: nn.Module, channels: list[int]) -> RemovableHandle:
+    """Hook `module` so that those channels of it are 0; a recurrence gives 0 where nothing makes a candidate of it."""
+    if isinstance(module, GruRecurrence):
+        return module.register_forward_pre_hook(lambda recurrence, _: _silence(recurrence, channels))
+    return module.register_forward_hook(_masker(channels))
+
+
 def _masker(channels: list[int]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
         mask = torch.ones(output.shape[1], device=output.device)
@@ -202,7 +236,12 @@ def _masker(channels: list[int]) -> Callable[[nn.Module, tuple[Tensor, ...], Ten
 
 @torch.no_grad()
 def _silence(module: nn.Module, channels: list[int]) -> None:
-    """Make those outputs of a layer or batch norm exactly 0."""
+    """Make those outputs of a layer or batch norm exactly 0; of a recurrence, where its products with the input are."""
+    if isinstance(module, GruRecurrence):
+        candidates = [2 * module.weight.shape[1] + channel for channel in channels]
+        module.weight[candidates] = 0
+        module.bias[candidates] = 0
+        return
     for name, parameter in module.named_parameters(recurse=False):
         if name in ("weight", "bias"):
             parameter[channels] = 0
@@ -211,8 +250,8 @@ def _silence(module: nn.Module, channels: list[int]) -> None:
 def fold_batch_norms(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode with every batch norm folded into the convolution or dense layer before it.
 
-    The norm's place is taken by `nn.Identity`, so names stay. Raises UnsupportedError for a norm that follows
-    something else, or a layer whose output is also used elsewhere.
+    The norm's place is taken by `nn.Identity`, so names stay; the gates of a recurrent layer become one convolution.
+    Raises UnsupportedError for a norm that follows something else, or a layer whose output is also used elsewhere.
     """
     folded = copy.deepcopy(model).eval()
     modules = dict(folded.named_modules())
@@ -234,6 +273,9 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
             )
         _replace(folded, str(source.target), fused)
         _replace(folded, str(node.target), nn.Identity())
+    for name, module in modules.items():
+        if isinstance(module, Gates):
+            _replace(folded, name, module.merged())
     return folded
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from trec_dse.graph import INPUT, Graph, Quantization
-from trec_dse.ops._fake_quantization import Levels, fake_pass, fake_run, to_levels
+from trec_dse.ops._fake_quantization import fake_pass, fake_run
+from trec_dse.ops._levels import Levels, to_levels
 from trec_dse.trec.conv import HASH_PACE, SLOPE_FIRST, SLOPE_LAST
 
 _RENAMED = {"weights": "weight"}  # the singular makes the optimizer decay it
@@ -50,7 +51,8 @@ class QatNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits as the int8 output stands for."""
         slope = self._slope if self.training and torch.is_grad_enabled() else None
-        tensors = {INPUT: self._levels(INPUT, images.permute(0, 2, 3, 1))}
+        sequence = images.permute(0, 2, 3, 1).reshape(len(images), *self._graph.input_shape)
+        tensors = {INPUT: self._levels(INPUT, sequence)}
         for node in self._graph.nodes:
             inputs, weights = [tensors[name] for name in node.inputs], self._weights(node.name)
             weights |= {key: _quickened(weights[key]) for key in _HASH if key in weights}

@@ -20,7 +20,8 @@ from trec_dse.graph import (
     QuantizedGraph,
     quantize_array,
 )
-from trec_dse.ops._fake_quantization import Levels, fake_pass, fake_run, to_levels
+from trec_dse.ops._fake_quantization import fake_pass, fake_run
+from trec_dse.ops._levels import Levels, to_levels
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 

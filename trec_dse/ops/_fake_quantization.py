@@ -9,15 +9,18 @@ also err in sums above 2**24.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from trec_dse.graph import Op
 from trec_dse.ops._clustering import MOST_FRACTION_BITS
+from trec_dse.ops._fake_recurrence import fake_gru, fake_sru
 from trec_dse.ops._fixed_point import INT32
+from trec_dse.ops._levels import Levels, round_half_up, whole_channels
 from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
+from trec_dse.ops.gru import Gru
+from trec_dse.ops.sru import Sru
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.trec.clustering import assign_clusters, centroid_rows
 from trec_dse.trec.hashing import (
@@ -31,41 +34,20 @@ from trec_dse.trec.hashing import (
 from trec_dse.trec.surrogate import MAX_SOFT_BITS, soft_centroid_rows, soft_memberships
 
 
-@dataclass(frozen=True, eq=False)
-class Levels:
-    """A quantised tensor: real = scale * values, with whole `values` from -128 - zero_point to 127 - zero_point."""
-
-    values: Tensor
-    scale: Tensor
-    zero_point: int
-
-    @property
-    def real(self) -> Tensor:
-        """The numbers that the levels stand for."""
-        return self.values * self.scale
-
-
-def round_half_up(x: Tensor) -> Tensor:
-    """floor(x + 1/2), with the gradient of x itself."""
-    return x + (torch.floor(x + 0.5) - x).detach()
-
-
-def to_levels(real: Tensor, scale: Tensor, zero_point: int) -> Levels:
-    """The nearest levels of `real`, saturated. Gradients reach `real` where it is not saturated, and `scale`."""
-    values = round_half_up(real / scale).clamp(-128 - zero_point, 127 - zero_point)
-    return Levels(values, scale, zero_point)
-
-
 def fake_run(op: Op, inputs: Sequence[Levels], weights: Mapping[str, Tensor], slope: float | None = None) -> Tensor:
     """What `op` computes from int8 inputs and its float `weights` quantised on the way, before the output is rounded.
 
     Real numbers, (B, H, W, C) or (B, n). Gradients reach weights, biases and inputs, and with a `slope` also hashes of
     at most 6 bits whose clusters are not capped. The slope is that of their soft bits and changes no value.
     """
+    if isinstance(op, Sru):
+        return fake_sru(op, inputs)
+    if isinstance(op, Gru):
+        return fake_gru(op, inputs[0], weights)
     if "weights" not in weights:
         return op.forward([levels.real for levels in inputs], weights)
     source = inputs[0]
-    whole, scales = _whole_channels(weights["weights"], 2 if isinstance(op, DepthwiseConv2d) else 0)
+    whole, scales = whole_channels(weights["weights"], 2 if isinstance(op, DepthwiseConv2d) else 0)
     factor = scales * source.scale
     bias = round_half_up(weights["bias"] / factor).clamp(-(2**30), 2**30)
     whole_weights = {"weights": whole, "bias": bias}
@@ -81,14 +63,6 @@ def fake_run(op: Op, inputs: Sequence[Levels], weights: Mapping[str, Tensor], sl
 def fake_pass(op: Op, source: Levels, weights: Mapping[str, Tensor]) -> Levels:
     """The output of an op that keeps its input's quantisation: pooling."""
     return Levels(round_half_up(op.forward([source.values], weights)), source.scale, source.zero_point)
-
-
-def _whole_channels(weights: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Whole weights in -127..127 and the scales of their slices along `axis`, which follow the largest weight."""
-    others = [i for i in range(weights.ndim) if i != axis]
-    largest = weights.detach().abs().amax(dim=others, keepdim=True)
-    scales = torch.where(largest > 0, largest, torch.ones_like(largest)) / 127
-    return round_half_up(weights / scales).clamp(-127, 127), scales.flatten()
 
 
 def _whole_hash(vectors: Tensor, thresholds: Tensor, scale: Tensor) -> dict[str, Tensor]:

@@ -55,16 +55,25 @@ class Bounds:
     high: int
 
 
+WHOLE_RANGE = Bounds(-128, 127)
+
+
 def bounds(activation: str, quantization: NodeQuantization) -> Bounds:
     """ "relu" cuts at the zero point; "none" at the ends of int8."""
     return Bounds(max(-128, quantization.output.zero_point) if activation == "relu" else -128, 127)
 
 
+def scale_by(acc: IntArray, multipliers: IntArray, shifts: IntArray) -> IntArray:
+    """int32 numbers (..., channels) times multiplier / 2**shift of their channel, rounded; int64."""
+    wide = shifts.astype(np.int64)
+    product: IntArray = acc.astype(np.int64) * multipliers.astype(np.int64)
+    result: IntArray = (product + (np.int64(1) << (wide - 1))) >> wide
+    return result
+
+
 def requantize(acc: IntArray, weights: IntWeights, zero: int, limits: Bounds) -> Int8Array:
     """int32 accumulators (..., channels) to int8 with one multiplier and shift per channel."""
-    shifts = weights["shifts"].astype(np.int64)
-    product = acc.astype(np.int64) * weights["multipliers"].astype(np.int64)
-    scaled = (product + (np.int64(1) << (shifts - 1))) >> shifts
+    scaled = scale_by(acc, weights["multipliers"], weights["shifts"])
     result: Int8Array = np.clip(scaled + zero, limits.low, limits.high).astype(np.int8)
     return result
 

@@ -62,6 +62,12 @@ static inline int32_t trec_scale_high(int32_t value, int32_t multiplier, int32_t
     return (trec_high(value, multiplier) + ((int32_t)1 << (shift - 33))) >> (shift - 32);
 }
 
+/* trec_scale by the shorter way where there is one. */
+static inline int32_t trec_scale_any(int32_t value, int32_t multiplier, int32_t shift)
+{
+    return shift > 32 ? trec_scale_high(value, multiplier, shift) : trec_scale(value, multiplier, shift);
+}
+
 /* The channels first ... first + count - 1 of n rows, n at most 4; out_c: channels of an output row. */
 typedef struct {
     int32_t first, count;
@@ -76,10 +82,7 @@ static inline int8_t trec_finish(const trec_rescale *r, int32_t scaled)
 
 static inline int8_t trec_requantize(const trec_rescale *r, int32_t acc, int32_t channel)
 {
-    const int32_t multiplier = r->multipliers[channel];
-    const int32_t shift = r->shifts[channel];
-    const int32_t scaled = shift > 32 ? trec_scale_high(acc, multiplier, shift) : trec_scale(acc, multiplier, shift);
-    return trec_finish(r, scaled);
+    return trec_finish(r, trec_scale_any(acc, r->multipliers[channel], r->shifts[channel]));
 }
 
 /* round(numerator / denominator) for denominator > 0, by the same rule: floor((2n + d) / 2d). */
