@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--op", action="append", help="only what this operator costs; may be given several times")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    graphs = random_layers(1, 8, args.op) if args.op else single_layers(seed=1) + random_layers(seed=1, n=12)
+    graphs = random_layers(1, 10, args.op) if args.op else single_layers(seed=1) + random_layers(seed=1, n=12)
     new = {item.kind for graph in graphs for item in work_of(graph)} - {OVERHEAD}
     figures = []
     for path in sorted(data_folder("targets").glob("*.toml")):

@@ -177,11 +177,14 @@ def _export(verbs: _Verbs) -> None:
     parser = _verb(
         verbs,
         "export",
-        "write the firmware project of a trial",
+        "write the firmware project of a trial, or of a network that is trained already",
         "trec-dse export runs/first 12 --out firmware && make -C firmware",
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
-    parser.add_argument("trial", type=int, metavar="TRIAL", help="number of a complete trial")
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="the study's folder; or a trained network's: of a study, or mnist2k"
+    )
+    parser.add_argument("trial", type=int, nargs="?", metavar="TRIAL", help="number of a complete trial of the study")
+    _target(parser, required=False)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument("--no-build", action="store_true", help="write the sources only")
     _data(parser)

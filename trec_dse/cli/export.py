@@ -1,32 +1,43 @@
-"""`trec-dse export`: the firmware project of one trial."""
+"""`trec-dse export`: the firmware project of one trial, or of a network that is trained already."""
 
 import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from trec_dse import datasets, storage
+from trec_dse import codec, datasets, plugins, storage
 from trec_dse.cli.output import print_json
-from trec_dse.errors import InputError
-from trec_dse.evaluate import network_folder
+from trec_dse.errors import InputError, TargetError
+from trec_dse.evaluate import EVALUATION, cost_of, network_folder
 from trec_dse.firmware import build_firmware
+from trec_dse.graph import QuantizedGraph
 from trec_dse.measure import export
-from trec_dse.store import load_graph
+from trec_dse.resources import data_folder
+from trec_dse.results import Evaluation
+from trec_dse.store import GRAPH, load_graph
+from trec_dse.target import Target, load_target
+
+NO_TRIAL = -1
+
+
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """What is exported. `number`: of its trial, or `NO_TRIAL`."""
+
+    evaluation: Evaluation
+    graph: QuantizedGraph
+    target: Target
+    number: int
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the folder, link the ELF, say its sizes."""
-    study = storage.load_study(args.folder)
-    record = next((trial for trial in study.trials if trial.number == args.trial), None)
-    if record is None or record.state != "complete" or record.evaluation is None:
-        complete = ", ".join(str(trial.number) for trial in study.trials if trial.state == "complete")
-        state = "there is no such trial" if record is None else f"that trial is {record.state}"
-        raise InputError(f"trial {args.trial}: {state}; complete are {complete or 'none yet'}")
-    evaluation = record.evaluation
-    place = storage.evaluation_path(args.folder, evaluation.candidate.key).parent
-    graph = load_graph(network_folder(place, evaluation.key))
-    dataset = datasets.load(evaluation.candidate.dataset, args.data)
-    manifest = export(evaluation, graph, study.target, dataset, args.out, record.number)
+    network = _of_folder(args) if args.trial is None else _of_trial(args)
+    target = network.target
+    dataset = datasets.load(network.evaluation.candidate.dataset, args.data)
+    manifest = export(network.evaluation, network.graph, target, dataset, args.out, network.number)
     result: dict[str, object] = {"folder": str(args.out), "build_id": manifest.build_id}
     if not args.no_build:
-        firmware = build_firmware(args.out, study.target)
+        firmware = build_firmware(args.out, target)
         sizes = {"sram_bytes": firmware.sram_bytes, "flash_bytes": firmware.flash_bytes}
         result |= {"elf": str(firmware.elf), **sizes}
     if args.json:
@@ -36,3 +47,33 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name:<12} {value:,}" if isinstance(value, int) else f"{name:<12} {value}")
     print(f"next: trec-dse validate {args.out} --twin")
     return 0
+
+
+def _of_trial(args: argparse.Namespace) -> _Network:
+    """A trial of the study in `args.folder`, for the study's board."""
+    if args.target is not None:
+        raise InputError("a trial is exported for its study's board; `trec-dse rescore` makes a study for another one")
+    study = storage.load_study(args.folder)
+    record = next((trial for trial in study.trials if trial.number == args.trial), None)
+    if record is None or record.state != "complete" or record.evaluation is None:
+        complete = ", ".join(str(trial.number) for trial in study.trials if trial.state == "complete")
+        state = "there is no such trial" if record is None else f"that trial is {record.state}"
+        raise InputError(f"trial {args.trial}: {state}; complete are {complete or 'none yet'}")
+    place = storage.evaluation_path(args.folder, record.evaluation.candidate.key).parent
+    graph = load_graph(network_folder(place, record.evaluation.key))
+    return _Network(record.evaluation, graph, study.target, record.number)
+
+
+def _of_folder(args: argparse.Namespace) -> _Network:
+    """The trained network of a folder below a study's `networks`, or of a preset, for the board asked for."""
+    folder: Path = args.folder if args.folder.is_dir() else data_folder("presets") / args.folder
+    if not (folder / GRAPH).is_file() or not (folder / EVALUATION).is_file():
+        raise InputError(
+            f"{args.folder}: no trained network ({GRAPH} and {EVALUATION}) there; of a study, give a trial too"
+        )
+    if args.target is None:
+        raise InputError(f"{args.folder}: which board is it for? Give --target")
+    target = load_target(plugins.data_file("targets", args.target, ".toml", TargetError))
+    path, graph = folder / EVALUATION, load_graph(folder)
+    evaluation = codec.from_json(path.read_text(encoding="utf-8"), Evaluation, str(path), InputError)
+    return _Network(replace(evaluation, target=target.name, estimated=cost_of(graph, target)), graph, target, NO_TRIAL)

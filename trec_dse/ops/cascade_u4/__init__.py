@@ -102,13 +102,15 @@ class CascadeU4:
         return _distance(self, inputs[0])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Products, pixels of windows for every output channel, compared values, and pixels that are written."""
+        """Products, pixels and rows of windows for every channel, compared values, outputs, looks at what is next."""
         steps = list(self._steps(inputs[0]))
-        convolved = sum(math.prod(after) * layer.taps for layer, _, after in steps if layer.out_channels)
+        pixels = sum(math.prod(after) * layer.taps for layer, _, after in steps if layer.out_channels)
+        rows = sum(math.prod(after) * layer.window.kernel[0] for layer, _, after in steps if layer.out_channels)
         compared = sum(math.prod(after) * layer.taps for layer, _, after in steps if not layer.out_channels)
         return (
             Work("u4_mac", self.macs(*inputs)),
-            Work("u4_pixel", convolved),
+            Work("u4_pixel", pixels),
+            Work("u4_row", rows),
             Work("u4_max", compared),
             Work("u4_output", sum(math.prod(after) for _, _, after in steps)),
             Work("u4_step", sum(math.prod(after[:2]) for _, _, after in steps) * len(steps)),

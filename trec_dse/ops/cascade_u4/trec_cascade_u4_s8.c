@@ -1,7 +1,7 @@
 /* Several 4-bit layers in one call, pixel by pixel: the last layer that has what it needs goes on. */
 #include "trec_cascade_u4_s8.h"
 
-#include "trec_nibbles.h" /* defines: trec_level, trec_weight, trec_put_level, trec_shift_right */
+#include "trec_nibbles.h" /* defines: trec_dot_levels, trec_level, trec_put_level, trec_shift_right, trec_weight */
 
 /* A layer with the memory it works on. */
 typedef struct {
@@ -72,17 +72,35 @@ static stage stage_of(const trec_cascade_u4 *p, int32_t i, const uint8_t *input,
     return s;
 }
 
+/* Where the pixel (y, x) of the source stands in its ring. */
+static int32_t slot_of(const stage *s, int32_t y, int32_t x)
+{
+    return (y * s->layer->in_w + x) % s->source_pixels;
+}
+
+/* What a pixel outside the source adds to an output channel. */
+static int32_t outside(const stage *s, int32_t weight)
+{
+    int32_t sum = 0;
+    for (int32_t c = 0; c < s->layer->in_c; c++) {
+        sum += s->zero * trec_weight(s->weights, weight + c);
+    }
+    return sum;
+}
+
 /* What row y of a window adds to an output channel whose weights for it begin at `weight`. */
 static int32_t add_row(const stage *s, const place *at, int32_t y, int32_t weight)
 {
     const trec_layer_u4 *l = s->layer;
+    const int32_t is_row = y >= 0 && y < l->in_h;
     int32_t sum = 0;
-    for (int32_t x = at->left; x < at->right; x++) {
-        const int32_t is_inside = y >= 0 && y < l->in_h && x >= 0 && x < l->in_w;
-        const int32_t pixel = is_inside ? (y * l->in_w + x) % s->source_pixels : 0;
-        for (int32_t c = 0; c < l->in_c; c++, weight++) {
-            const int32_t level = is_inside ? trec_level(s->source, pixel * l->in_c + c) : s->zero;
-            sum += level * trec_weight(s->weights, weight);
+    int32_t slot = is_row ? slot_of(s, y, at->left < 0 ? 0 : at->left) : 0;
+    for (int32_t x = at->left; x < at->right; x++, weight += l->in_c) {
+        if (is_row && x >= 0 && x < l->in_w) {
+            sum += trec_dot_levels(s->source, slot * l->in_c, s->weights, weight, l->in_c);
+            slot = slot + 1 == s->source_pixels ? 0 : slot + 1;
+        } else if (s->zero != 0) {
+            sum += outside(s, weight);
         }
     }
     return sum;
@@ -111,8 +129,7 @@ static void pool(const stage *s, const place *at, int32_t sink)
         int32_t best = 0;
         for (int32_t y = at->top < 0 ? 0 : at->top; y < bottom; y++) {
             for (int32_t x = at->left < 0 ? 0 : at->left; x < right; x++) {
-                const int32_t pixel = (y * l->in_w + x) % s->source_pixels;
-                const int32_t level = trec_level(s->source, pixel * l->in_c + c);
+                const int32_t level = trec_level(s->source, slot_of(s, y, x) * l->in_c + c);
                 best = level > best ? level : best;
             }
         }

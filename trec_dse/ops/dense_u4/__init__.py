@@ -1,13 +1,12 @@
 """Fully connected layer with 4-bit inputs and weights, and int8 outputs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from trec_dse.graph import (
     FloatWeights,
@@ -22,45 +21,21 @@ from trec_dse.graph import (
     unpack,
 )
 from trec_dse.ops._four_bits import Exponents, WholeLayer, as_byte, fitting_exponents, shift_right, whole_layer
-from trec_dse.ops.conv2d import Activation
+from trec_dse.ops.dense import Dense
 
 
 @dataclass(frozen=True)
-class DenseU4:
+class DenseU4(Dense):
     """Weights: `weights` (out_features, in_features), `bias` (out_features,), `exponents` (3,), `input` (2,).
 
     `exponents` as in `_four_bits`; `input`: scale and zero point of the input where the layer is the network's first.
     """
 
-    out_features: int
-    activation: Activation = "none"
     kind: ClassVar[str] = "dense_u4"
-    keeps_quantization: ClassVar[bool] = False
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        """(out_features,)."""
-        return (self.out_features,)
-
-    def macs(self, *inputs: Shape) -> int:
-        """One per weight."""
-        return math.prod(inputs[0]) * self.out_features
-
-    def scratch_bytes(self, *inputs: Shape) -> int:
-        """None."""
-        return 0
-
-    def overlap(self, *inputs: Shape) -> int | None:
-        """None: every output reads the whole input."""
-        return None
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """Products and outputs."""
         return (Work("dense_u4_mac", self.macs(*inputs)), Work("dense_u4_output", self.out_features))
-
-    def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Matrix product."""
-        y = F.linear(inputs[0].flatten(1), weights["weights"], weights["bias"])
-        return torch.relu(y) if self.activation == "relu" else y
 
     def input_quantization(self, weights: FloatWeights) -> Quantization:
         """Levels 0..15."""

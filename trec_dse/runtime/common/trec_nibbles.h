@@ -23,6 +23,17 @@ static inline void trec_put_level(uint8_t *levels, int32_t i, int32_t level)
     levels[i >> 1] = (uint8_t)((levels[i >> 1] & (0xF0 >> shift)) | (level << shift));
 }
 
+/* Sum of n levels, from the `level`-th on, times n weights, from the `weight`-th on. */
+static inline int32_t trec_dot_levels(const uint8_t *levels, int32_t level, const uint8_t *weights, int32_t weight,
+                                      int32_t n)
+{
+    int32_t sum = 0;
+    for (int32_t i = 0; i < n; i++) {
+        sum += trec_level(levels, level + i) * trec_weight(weights, weight + i);
+    }
+    return sum;
+}
+
 /* round(value / 2^shift), halves towards plus infinity */
 static inline int32_t trec_shift_right(int32_t value, int32_t shift)
 {
