@@ -83,9 +83,11 @@ class _Convolve(torch.autograd.Function):
         dy = gradients[0].permute(0, 2, 3, 1).contiguous().flatten(1, 2)
         dx = dy.new_empty(len(dy), *call.geometry.size, call.geometry.channels) if needs[0] else None
         found = step.backward(dy, ctx.clusters, dx)
-        matrix = dy.new_empty(found.weights[:, :, :, 0].numel(), dy.shape[2])
-        matrix[step.tables.order] = found.weights
-        d_weight = matrix.view(*call.geometry.kernel, call.geometry.channels, -1).permute(3, 2, 0, 1)
+        d_weight = (
+            step.tables.matrix_of(found.weights)
+            .view(*call.geometry.kernel, call.geometry.channels, -1)
+            .permute(3, 2, 0, 1)
+        )
         d_bias = dy.sum(dim=(0, 1), dtype=torch.float32).to(ctx.bias_type) if needs[2] else None
         d_hash = found.hash if call.slope is not None and call.config.scope != "kernel_reuse" else None
         return None if dx is None else dx.permute(0, 3, 1, 2), d_weight, d_bias, d_hash, found.thresholds, None

@@ -40,53 +40,71 @@ def sum_outputs(
 @triton.jit
 def learn_from_all(
     x, dy, bases, elements, users, projections, thresholds, steepness, means, sizes, products, gradients,
-    to_projections, to_thresholds,
+    to_projections, to_thresholds, to_hash,
     image_size, n_vectors, n_outputs, length, padded_length, out_c, n_parts, has_own_hash,
     HASH_BITS: tl.constexpr, BS: tl.constexpr, BN: tl.constexpr, BL: tl.constexpr, BM: tl.constexpr,
-    ALIGN: tl.constexpr, OPERAND: tl.constexpr, PRECISION: tl.constexpr,
+    ALIGN: tl.constexpr, SUMS: tl.constexpr, OPERAND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the projections of BN vectors through their memberships in all signatures."""
-    g, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    """The gradient of the projections of group program_id(0) and image program_id(1) through all memberships.
+
+    SUMS, for vectors of at most BL elements, also gives what this image adds to the gradient of the hash.
+    """
+    g, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
     n_slots: tl.constexpr = 1 << HASH_BITS
     own = g * has_own_hash * HASH_BITS
-    t, s = tl.program_id(0) * BN + tl.arange(0, BN), tl.arange(0, BS)
-    place = (b * tl.num_programs(1) + g) * n_vectors
-    table = (g * tl.num_programs(2) + b) * n_slots  # the first slot of this image and group
-    moved = tl.zeros((BN, BS), tl.float32)  # what the loss gains by moving to slot s
-    for part in range(n_parts):
-        i = tl.load(users + part * n_vectors + t, mask=t < n_vectors, other=-1)
-        for start in range(0, out_c, BM):
-            m = start + tl.arange(0, BM)
-            used = (i >= 0)[:, None] & (m < out_c)[None, :]
-            tile = tl.load(dy + (b * n_outputs + i)[:, None] * out_c + m[None, :], mask=used, other=0.0)
-            inside = (m < out_c)[:, None] & (s < n_slots)[None, :]
-            row = ((table + s) * n_parts + part) * out_c
-            product = tl.load(products + row[None, :] + m[:, None], mask=inside, other=0.0)
-            moved = tl.dot(tile.to(OPERAND), product.to(OPERAND), moved, input_precision=PRECISION)
-    pulled = tl.zeros((BN, BS), tl.float32)  # and by the centroids' moving towards the vectors
-    constant = tl.zeros((BS,), tl.float32)
-    for start in range(0, length, BL):
-        e = start + tl.arange(0, BL)
-        tile = load_vectors(x + b * image_size, bases, elements + g * length, t, n_vectors, e, length, ALIGN)
-        inside = (e < length)[:, None] & (s < n_slots)[None, :]
-        row = (table + s)[None, :] * padded_length + e[:, None]
-        towards = tl.load(gradients + row, mask=inside, other=0.0)
-        mean = tl.load(means + row, mask=inside, other=0.0)
-        constant += tl.sum(mean.to(tl.float32) * towards.to(tl.float32), axis=0)
-        pulled = tl.dot(tile.to(OPERAND), towards.to(OPERAND), pulled, input_precision=PRECISION)
+    s, h = tl.arange(0, BS), tl.arange(0, BITS)
+    place = (b * tl.num_programs(0) + g) * n_vectors
+    image = g * tl.num_programs(1) + b
+    table = image * n_slots  # the first slot of this image and group
     size = tl.load(sizes + table + s, mask=s < n_slots, other=0.0)
     share = tl.where(size > 0, 1 / tl.maximum(size, 1.0), 0.0)
-    moved += (pulled - constant[None, :]) * share[None, :]
-    steep = steepness + g * BITS
-    p = find_memberships(projections + place * HASH_BITS, thresholds + own, steep, t, n_vectors, s, HASH_BITS)
-    to_logits = p * (moved - tl.sum(p * moved, axis=1)[:, None])
-    for h in tl.static_range(HASH_BITS):
-        bit = ((s >> (HASH_BITS - 1 - h)) & 1).to(tl.float32)
-        column = tl.sum(to_logits * bit[None, :], axis=1) * tl.load(steep + h)
-        column = tl.where(t < n_vectors, column, 0.0)
-        tl.store(to_projections + (place + t) * HASH_BITS + h, column, mask=t < n_vectors)
-        row = (g * tl.num_programs(2) + b) * tl.num_programs(0) + tl.program_id(0)
-        tl.store(to_thresholds + row * HASH_BITS + h, -tl.sum(column, axis=0))
+    steep = tl.load(steepness + g * BITS + h, mask=h < HASH_BITS, other=0.0)
+    bits = (((s[:, None] >> tl.maximum(HASH_BITS - 1 - h, 0)[None, :]) & 1) * (h < HASH_BITS)[None, :]).to(tl.float32)
+    for_thresholds = tl.zeros((BITS,), tl.float32)
+    for_hash = tl.zeros((BL, BITS), tl.float32)
+    for first in range(0, n_vectors, BN):
+        t = first + tl.arange(0, BN)
+        moved = tl.zeros((BN, BS), tl.float32)  # what the loss gains by moving to slot s
+        for part in range(n_parts):
+            i = tl.load(users + part * n_vectors + t, mask=t < n_vectors, other=-1)
+            for start in range(0, out_c, BM):
+                m = start + tl.arange(0, BM)
+                used = (i >= 0)[:, None] & (m < out_c)[None, :]
+                output = tl.load(dy + (b * n_outputs + i)[:, None] * out_c + m[None, :], mask=used, other=0.0)
+                inside = (m < out_c)[:, None] & (s < n_slots)[None, :]
+                row = ((table + s) * n_parts + part) * out_c
+                product = tl.load(products + row[None, :] + m[:, None], mask=inside, other=0.0)
+                moved = tl.dot(output.to(OPERAND), product.to(OPERAND), moved, input_precision=PRECISION)
+        pulled = tl.zeros((BN, BS), tl.float32)  # and by the centroids' moving towards the vectors
+        constant = tl.zeros((BS,), tl.float32)
+        vectors = tl.zeros((BN, BL), x.dtype.element_ty)
+        for start in range(0, length, BL):
+            e = start + tl.arange(0, BL)
+            vectors = load_vectors(x + b * image_size, bases, elements + g * length, t, n_vectors, e, length, ALIGN)
+            inside = (e < length)[:, None] & (s < n_slots)[None, :]
+            row = (table + s)[None, :] * padded_length + e[:, None]
+            towards = tl.load(gradients + row, mask=inside, other=0.0)
+            mean = tl.load(means + row, mask=inside, other=0.0)
+            constant += tl.sum(mean.to(tl.float32) * towards.to(tl.float32), axis=0)
+            pulled = tl.dot(vectors.to(OPERAND), towards.to(OPERAND), pulled, input_precision=PRECISION)
+        moved += (pulled - constant[None, :]) * share[None, :]
+        p = find_memberships(
+            projections + place * HASH_BITS, thresholds + own, steepness + g * BITS, t, n_vectors, s, HASH_BITS
+        )
+        to_logits = p * (moved - tl.sum(p * moved, axis=1)[:, None])
+        slope = tl.dot(to_logits, bits, tl.zeros((BN, BITS), tl.float32), input_precision=PRECISION) * steep[None, :]
+        slope = tl.where((t < n_vectors)[:, None], slope, 0.0)
+        inside = (t < n_vectors)[:, None] & (h < HASH_BITS)[None, :]
+        tl.store(to_projections + (place + t)[:, None] * HASH_BITS + h[None, :], slope, mask=inside)
+        for_thresholds -= tl.sum(slope, axis=0)
+        if SUMS:
+            for_hash = tl.dot(tl.trans(vectors.to(tl.float32)), slope, for_hash, input_precision=PRECISION)
+    tl.store(to_thresholds + image * HASH_BITS + h, for_thresholds, mask=h < HASH_BITS)
+    if SUMS:
+        e = tl.arange(0, BL)
+        row = (b * tl.num_programs(0) + g) * length + e
+        inside = (e < length)[:, None] & (h < HASH_BITS)[None, :]
+        tl.store(to_hash + row[:, None] * HASH_BITS + h[None, :], for_hash, mask=inside)
 
 
 @triton.jit

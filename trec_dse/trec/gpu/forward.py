@@ -14,11 +14,20 @@ BITS = tl.constexpr(16)  # room for a signature's bits: tensor cores take no few
 @triton.jit
 def load_vectors(image, bases, elements, t, n_vectors, e, length, ALIGN: tl.constexpr):
     """Elements `e` of the vectors `t` of one image as a tile (t, e), zeros outside."""
-    base = tl.multiple_of(tl.load(bases + t, mask=t < n_vectors, other=0), ALIGN)
+    base = tl.load(bases + t, mask=t < n_vectors, other=0)
     offset = tl.load(elements + e, mask=e < length, other=0)
-    offset = tl.max_contiguous(tl.multiple_of(offset, ALIGN), ALIGN)
+    # The hint stands at the addresses: loads that are pipelined lose theirs. ALIGN elements are as many bytes or more.
+    where = image + base[:, None] + offset[None, :]
+    where = tl.max_contiguous(tl.multiple_of(where, (1, ALIGN)), (1, ALIGN))
     inside = (t < n_vectors)[:, None] & (e < length)[None, :]
-    return tl.load(image + base[:, None] + offset[None, :], mask=inside, other=0.0)
+    return tl.load(where, mask=inside, other=0.0)
+
+
+@triton.jit
+def codes_of(projected, threshold, h, HASH_BITS: tl.constexpr):
+    """Signatures of projections (vectors, BITS), the first bit counting most."""
+    value = tl.where(h < HASH_BITS, 1 << tl.maximum(HASH_BITS - 1 - h, 0), 0)
+    return tl.sum(tl.where(projected > threshold[None, :], value[None, :], 0), axis=1)
 
 
 @triton.jit
@@ -43,16 +52,15 @@ def sign(
         inside = (e < length)[:, None] & (h < HASH_BITS)[None, :]
         vectors = tl.load(hash + (own * length + e)[:, None] * HASH_BITS + h[None, :], mask=inside, other=0.0)
         projected = tl.dot(tile.to(tl.float32), vectors, projected, input_precision=PRECISION)
-    threshold = tl.load(thresholds + own * HASH_BITS + h, mask=h < HASH_BITS, other=0.0)[None, :]
-    value = tl.where(h < HASH_BITS, 1 << tl.maximum(HASH_BITS - 1 - h, 0), 0)  # the first bit counts most
-    code = tl.sum(tl.where(projected > threshold, value[None, :], 0), axis=1)
+    threshold = tl.load(thresholds + own * HASH_BITS + h, mask=h < HASH_BITS, other=0.0)
+    code = codes_of(projected, threshold, h, HASH_BITS)
     place = (b * tl.num_programs(1) + g) * n_vectors
     tl.store(codes + place + t, code, mask=t < n_vectors)
     inside = (t < n_vectors)[:, None] & (h < HASH_BITS)[None, :]
     if KEEPS:
         tl.store(projections + (place + t)[:, None] * HASH_BITS + h[None, :], projected, mask=inside)
     if LEARNS:
-        distance = tl.where(inside, projected - threshold, 0.0)
+        distance = tl.where(inside, projected - threshold[None, :], 0.0)
         row = (g * tl.num_programs(2) + b) * tl.num_programs(0) + tl.program_id(0)
         tl.store(moments + 2 * row * BITS + h, tl.sum(distance, axis=0))
         tl.store(moments + (2 * row + 1) * BITS + h, tl.sum(distance * distance, axis=0))
@@ -90,8 +98,49 @@ def find_memberships(projections, thresholds, steepness, t, n_vectors, s, HASH_B
 
 
 @triton.jit
+def sign_and_average(
+    x, bases, elements, hash, thresholds, codes, projections, means, sizes, counts,
+    image_size, n_vectors, length, padded_length, n_slots, has_own_hash,
+    HASH_BITS: tl.constexpr, BS: tl.constexpr, BN: tl.constexpr, BL: tl.constexpr, ALIGN: tl.constexpr,
+    KEEPS: tl.constexpr, OPERAND: tl.constexpr, PRECISION: tl.constexpr, HASH_PRECISION: tl.constexpr,
+):  # fmt: skip
+    """`sign` and `average` in one pass over the vectors of group program_id(0) and image program_id(1).
+
+    For signatures that are slots, vectors of at most BL elements and hashes that do not learn.
+    """
+    g, b = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    own = g * has_own_hash
+    s, e, h = tl.arange(0, BS), tl.arange(0, BL), tl.arange(0, BITS)
+    inside = (e < length)[:, None] & (h < HASH_BITS)[None, :]
+    vectors = tl.load(hash + (own * length + e)[:, None] * HASH_BITS + h[None, :], mask=inside, other=0.0)
+    threshold = tl.load(thresholds + own * HASH_BITS + h, mask=h < HASH_BITS, other=0.0)
+    place = (b * tl.num_programs(0) + g) * n_vectors
+    sums = tl.zeros((BS, BL), tl.float32)
+    size = tl.zeros((BS,), tl.float32)
+    for start in range(0, n_vectors, BN):
+        t = start + tl.arange(0, BN)
+        tile = load_vectors(x + b * image_size, bases, elements + g * length, t, n_vectors, e, length, ALIGN)
+        projected = tl.zeros((BN, BITS), tl.float32)
+        projected = tl.dot(tile.to(tl.float32), vectors, projected, input_precision=HASH_PRECISION)
+        code = codes_of(projected, threshold, h, HASH_BITS)
+        tl.store(codes + place + t, code, mask=t < n_vectors)
+        if KEEPS:
+            kept = (t < n_vectors)[:, None] & (h < HASH_BITS)[None, :]
+            tl.store(projections + (place + t)[:, None] * HASH_BITS + h[None, :], projected, mask=kept)
+        is_member = ((s[:, None] == code[None, :]) & (t < n_vectors)[None, :]).to(tl.float32)
+        sums = tl.dot(is_member.to(OPERAND), tile.to(OPERAND), sums, input_precision=PRECISION)
+        size += tl.sum(is_member, axis=1)
+    row = (g * tl.num_programs(1) + b) * n_slots + s
+    mean = sums / tl.maximum(size, 1.0)[:, None]
+    inside = (s < n_slots)[:, None] & (e < padded_length)[None, :]
+    tl.store(means + row[:, None] * padded_length + e[None, :], mean.to(means.dtype.element_ty), mask=inside)
+    tl.store(sizes + row, size, mask=s < n_slots)
+    tl.store(counts + b * tl.num_programs(0) + g, tl.sum((size > 0).to(tl.int64), axis=0))
+
+
+@triton.jit
 def average(
-    x, bases, elements, slots, projections, thresholds, steepness, means, sizes,
+    x, bases, elements, slots, projections, thresholds, steepness, means, sizes, counts,
     image_size, n_vectors, length, padded_length, n_slots, has_own_hash,
     HASH_BITS: tl.constexpr, BS: tl.constexpr, BN: tl.constexpr, BL: tl.constexpr, ALIGN: tl.constexpr,
     SOFT: tl.constexpr, OPERAND: tl.constexpr, PRECISION: tl.constexpr,
@@ -130,6 +179,8 @@ def average(
     tl.store(means + row[:, None] * padded_length + e[None, :], mean.to(means.dtype.element_ty), mask=inside)
     if tl.program_id(0) % n_pieces == 0:
         tl.store(sizes + row, size, mask=s < n_slots)
+        if n_slots <= BS:
+            tl.store(counts + b * tl.num_programs(1) + g, tl.sum((size > 0).to(tl.int64), axis=0))
 
 
 @triton.jit

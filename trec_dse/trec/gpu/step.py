@@ -23,6 +23,7 @@ from trec_dse.trec.gpu.tables import Tables, tables_of
 from trec_dse.trec.hashing import weight_matrix
 
 MOST_SLOTS_BY_CODE = 64  # up to here a signature is its own slot; beyond, clusters are numbered
+LONGEST_AT_ONCE = 128  # elements of a vector that one tile holds
 _BITS = forward.BITS.value
 _PROGRAMS = 528  # four for each multiprocessor of the largest GPUs
 
@@ -80,13 +81,15 @@ class Step:
     def of(cls, call: ConvCall, x: Tensor, weight: Tensor, hash: Tensor, thresholds: Tensor) -> "Step":
         """`x` and `weight` must be of one type."""
         tables = tables_of(call.geometry, call.config, x.device)
-        slices = weight_matrix(weight.detach())[tables.order]  # (groups, parts, L, M)
+        slices = tables.slices_of(weight_matrix(weight.detach()))  # (groups, parts, L, M)
         hash = hash.detach()
         if call.config.scope == "kernel_reuse":
-            hash = slices[:, 0, :, : call.config.hash_bits].clone()
+            hash, slices = slices[:, 0, :, : call.config.hash_bits], slices.clone()
             slices[..., : call.config.hash_bits] = 0
         flat = slices.transpose(1, 2).flatten(2)
-        weights = F.pad(flat, (0, 0, 0, -flat.shape[1] % 8))  # whole rows of 16 bytes for the matrix products
+        weights = F.pad(
+            flat, (0, 0, 0, -flat.shape[1] % 8)
+        ).contiguous()  # whole rows of 16 bytes for the matrix products
         pad_h, pad_w = call.geometry.padding
         image = x.detach().permute(0, 2, 3, 1)
         image = F.pad(image, (0, 0, pad_w, pad_w, pad_h, pad_h)) if pad_h or pad_w else image
@@ -115,18 +118,12 @@ class Step:
 
     def forward(self, bias: Tensor, y: Tensor) -> Clusters:
         """Fills `y` (B, outputs, M)."""
-        codes, projections, steepness = self._sign()
-        codes, slots, counts = self._assign(codes)
-        means, sizes = self._average(slots, projections, steepness)
-        counts = (sizes > 0).sum(dim=2).t().contiguous() if counts is None else counts
-        with _precision(self._uses_tf32):
-            products = torch.bmm(means.flatten(1, 2), self.weights)
-        clusters = Clusters(codes, slots, counts, means, sizes, products, projections, steepness)
+        clusters = self._cluster_at_once() if self._fits_at_once else self._cluster()
         n_outputs, n_parts = y.shape[1], self.tables.uses.shape[0]
         tile, piece = 32, _tile(self.out_channels, 64)
         grid = (triton.cdiv(n_outputs, tile) * triton.cdiv(self.out_channels, piece), len(y))
         forward.recover[grid](
-            *(products, bias, slots, self.tables.uses, projections, y),
+            *(clusters.products, bias, clusters.slots, self.tables.uses, clusters.projections, y),
             *(self._n_vectors, n_outputs, self.n_slots, self.out_channels, self._n_groups, n_parts),
             HASH_BITS=self.call.config.hash_bits, BN=tile, BM=piece, IS_EXACT=self.is_exact,
         )  # fmt: skip
@@ -138,11 +135,12 @@ class Step:
         with _precision(self._uses_tf32):
             weights = torch.bmm(clusters.means.flatten(1, 2).transpose(1, 2), summed)
             gradients = torch.bmm(summed, self.weights.transpose(1, 2))
-        slopes, thresholds = self._learn(dy, clusters, gradients)
+        slopes, thresholds, hash = self._learn(dy, clusters, gradients)
         if self.is_exact:
             exact = dy[..., : self.call.config.hash_bits].float().unsqueeze(1)
             slopes = exact.expand(-1, self._n_groups, -1, -1).contiguous() if slopes is None else slopes + exact
-        hash = None if slopes is None else self._sum_hash(slopes)
+        if slopes is not None:
+            hash = self._of_hashes(self._sum_hash(slopes) if hash is None else hash)
         if dx is not None:
             self._pass_to_images(dx, clusters, gradients, slopes)
         shape = (self._n_groups, self._length, -1, self.out_channels)
@@ -150,6 +148,45 @@ class Step:
         if self.is_exact and hash is not None:
             slices[:, 0, :, : self.call.config.hash_bits] = hash.to(slices.dtype)
         return Gradients(slices, hash, thresholds)
+
+    @property
+    def _fits_at_once(self) -> bool:
+        """Whether one pass over the vectors signs and averages them."""
+        is_plain = self.call.slope is None and self.call.config.max_clusters is None
+        return is_plain and self.slots_are_codes and self.weights.shape[1] <= LONGEST_AT_ONCE
+
+    def _cluster_at_once(self) -> Clusters:
+        shape, bits = (len(self.x), self._n_groups, self._n_vectors), self.call.config.hash_bits
+        codes = self.x.new_empty(shape, dtype=torch.int32)
+        projections = self.hash.new_empty((*shape, bits) if self.is_exact else 0)
+        means, sizes, counts = self._tables_of_slots()
+        forward.sign_and_average[(self._n_groups, len(self.x))](
+            *self._vectors, *(self.hash, self.thresholds, codes, projections, means, sizes, counts),
+            *(self._image_size, self._n_vectors, self._length, means.shape[3], self.n_slots, self._has_own_hash),
+            HASH_BITS=bits, BS=_tile(self.n_slots, 64), BN=_tile(self._n_vectors, 64),
+            BL=_tile(means.shape[3], LONGEST_AT_ONCE), ALIGN=self.tables.alignment, KEEPS=self.is_exact,
+            OPERAND=self._operand, PRECISION=self._precision, HASH_PRECISION=self._hash_precision, num_warps=8,
+        )  # fmt: skip
+        steepness = self.hash.new_empty(0)
+        return Clusters(codes, codes, counts, means, sizes, self._products(means), projections, steepness)
+
+    def _cluster(self) -> Clusters:
+        codes, projections, steepness = self._sign()
+        codes, slots, assigned = self._assign(codes)
+        means, sizes, counts = self._average(slots, projections, steepness)
+        counts = counts if assigned is None else assigned
+        return Clusters(codes, slots, counts, means, sizes, self._products(means), projections, steepness)
+
+    def _products(self, means: Tensor) -> Tensor:
+        """(groups, B * slots, parts * M): means times weights."""
+        with _precision(self._uses_tf32):
+            return torch.bmm(means.flatten(1, 2), self.weights)
+
+    def _tables_of_slots(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Room for means, sizes and counts."""
+        means = self.x.new_empty(self._n_groups, len(self.x), self.n_slots, self.weights.shape[1])
+        counts = torch.empty(len(self.x), self._n_groups, dtype=torch.int64, device=self.x.device)
+        return means, self.hash.new_empty(means.shape[:3]), counts
 
     def _sign(self) -> tuple[Tensor, Tensor, Tensor]:
         """Codes, projections and steepness; the last two empty where nothing needs them."""
@@ -184,19 +221,18 @@ class Step:
             codes = codes_of_clusters(codes, indices)
         return codes, codes if self.slots_are_codes else indices.int(), counts
 
-    def _average(self, slots: Tensor, projections: Tensor, steepness: Tensor) -> tuple[Tensor, Tensor]:
+    def _average(self, slots: Tensor, projections: Tensor, steepness: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         soft, padded = self.learns_from_all, self.weights.shape[1]
-        means = self.x.new_empty(self._n_groups, len(self.x), self.n_slots, padded)
-        sizes = self.hash.new_empty(means.shape[:3])
+        means, sizes, counts = self._tables_of_slots()
         rows, piece = _tile(self.n_slots, 64), _tile(padded, 64 if soft else 128)
         grid = (triton.cdiv(self.n_slots, rows) * triton.cdiv(padded, piece), self._n_groups, len(self.x))
         forward.average[grid](
-            *self._vectors, *(slots, projections, self.thresholds, steepness, means, sizes),
+            *self._vectors, *(slots, projections, self.thresholds, steepness, means, sizes, counts),
             *(self._image_size, self._n_vectors, self._length, padded, self.n_slots, self._has_own_hash),
             HASH_BITS=self.call.config.hash_bits, BS=rows, BN=_tile(self._n_vectors, 64), BL=piece,
             ALIGN=self.tables.alignment, SOFT=soft, OPERAND=self._operand, PRECISION=self._precision,
         )  # fmt: skip
-        return means, sizes
+        return means, sizes, counts
 
     def _sum_outputs(self, dy: Tensor, clusters: Clusters) -> Tensor:
         """(groups, B * slots, parts * M): output gradients summed over the users of every slot."""
@@ -211,38 +247,44 @@ class Step:
         )  # fmt: skip
         return summed
 
-    def _learn(self, dy: Tensor, clusters: Clusters, gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of the projections (B, groups, vectors, H) and of the thresholds, through memberships."""
+    def _learn(
+        self, dy: Tensor, clusters: Clusters, gradients: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of projections (B, groups, vectors, H), thresholds and hash (by group), as far as they are known:
+        kernel reuse adds to those of the projections, and long vectors are read once more for the hash."""
         if self.call.slope is None:
-            return None, None
+            return None, None, None
         slopes = torch.empty_like(clusters.projections)
+        if self.learns_from_all:
+            thresholds, hash = self._learn_from_all(dy, clusters, gradients, slopes)
+            return slopes, self._of_hashes(thresholds), hash
         tile = _tile(self._n_vectors, 64)
         grid = (triton.cdiv(self._n_vectors, tile), self._n_groups, len(dy))
         thresholds = self.hash.new_empty(self._n_groups, grid[0] * len(dy), self.call.config.hash_bits)
-        if self.learns_from_all:
-            self._learn_from_all(dy, clusters, gradients, (slopes, thresholds), tile)
-        else:
-            moves = self._weigh_neighbours(dy, clusters, gradients)
-            backward.learn_from_neighbours[grid](
-                *(clusters.codes, clusters.projections, self.thresholds, clusters.steepness, moves),
-                *(slopes, thresholds, self._n_vectors, self._has_own_hash),
-                HASH_BITS=self.call.config.hash_bits, BN=tile,
-            )  # fmt: skip
-        return slopes, self._of_hashes(thresholds.sum(dim=1))
+        backward.learn_from_neighbours[grid](
+            *(clusters.codes, clusters.projections, self.thresholds, clusters.steepness),
+            *(self._weigh_neighbours(dy, clusters, gradients), slopes, thresholds),
+            *(self._n_vectors, self._has_own_hash), HASH_BITS=self.call.config.hash_bits, BN=tile,
+        )  # fmt: skip
+        return slopes, self._of_hashes(thresholds.sum(dim=1)), None
 
     def _learn_from_all(
-        self, dy: Tensor, clusters: Clusters, gradients: Tensor, results: tuple[Tensor, Tensor], tile: int
-    ) -> None:
-        grid = (triton.cdiv(self._n_vectors, tile), self._n_groups, len(dy))
-        backward.learn_from_all[grid](
+        self, dy: Tensor, clusters: Clusters, gradients: Tensor, slopes: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Fills `slopes`; returns gradients of thresholds and, for vectors that fit a tile, of the hash, by group."""
+        bits, sums = self.call.config.hash_bits, self._length <= LONGEST_AT_ONCE and not self.is_exact
+        thresholds = self.hash.new_empty(self._n_groups, len(dy), bits)
+        hash = self.hash.new_empty(len(dy) if sums else 0, self._n_groups, self._length, bits)
+        backward.learn_from_all[(self._n_groups, len(dy))](
             self.x, dy, *self._vectors[1:], self.tables.users, clusters.projections, self.thresholds,
-            *(clusters.steepness, clusters.means, clusters.sizes, clusters.products, gradients, *results),
-            *(self._image_size, self._n_vectors, dy.shape[1], self._length, self.weights.shape[1]),
-            *(self.out_channels, self.tables.uses.shape[0], self._has_own_hash),
-            HASH_BITS=self.call.config.hash_bits, BS=_tile(self.n_slots, 64), BN=tile,
-            BL=_tile(self._length, 64), BM=_tile(self.out_channels, 64), ALIGN=self.tables.alignment,
-            OPERAND=self._operand, PRECISION=self._precision,
+            *(clusters.steepness, clusters.means, clusters.sizes, clusters.products, gradients),
+            *(slopes, thresholds, hash, self._image_size, self._n_vectors, dy.shape[1], self._length),
+            *(self.weights.shape[1], self.out_channels, self.tables.uses.shape[0], self._has_own_hash),
+            HASH_BITS=bits, BS=_tile(self.n_slots, 64), BN=_tile(self._n_vectors, 64),
+            BL=_tile(self._length, LONGEST_AT_ONCE if sums else 64), BM=_tile(self.out_channels, 64),
+            ALIGN=self.tables.alignment, SUMS=sums, OPERAND=self._operand, PRECISION=self._precision, num_warps=8,
         )  # fmt: skip
+        return thresholds.sum(dim=1), hash.sum(dim=0) if sums else None
 
     def _weigh_neighbours(self, dy: Tensor, clusters: Clusters, gradients: Tensor) -> Tensor:
         """(B, groups, vectors, 16): what moving to each neighbour gives."""
@@ -261,7 +303,7 @@ class Step:
         return moves
 
     def _sum_hash(self, slopes: Tensor) -> Tensor:
-        """The gradient of the hash from that of the projections."""
+        """The gradient of the hash, by group, from that of the projections."""
         piece = _tile(self._length, 64)
         pieces = triton.cdiv(self._length, piece)
         shares = max(1, min(len(self.x), _PROGRAMS // (pieces * self._n_groups)))
@@ -271,7 +313,7 @@ class Step:
             HASH_BITS=self.call.config.hash_bits, BN=_tile(self._n_vectors, 64), BL=piece,
             ALIGN=self.tables.alignment, PRECISION=self._precision,
         )  # fmt: skip
-        return self._of_hashes(sums.sum(dim=0))
+        return sums.sum(dim=0)
 
     def _pass_to_images(self, dx: Tensor, clusters: Clusters, gradients: Tensor, slopes: Tensor | None) -> None:
         tables, n_pixels = self.tables, dx.shape[1] * dx.shape[2]

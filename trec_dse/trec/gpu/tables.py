@@ -28,6 +28,7 @@ class Tables:
         sources: (taps, H * W): the vector that has a pixel as this tap, or -1.
         tap_groups, tap_elements: (taps, blocks): the group that has this tap of this block, and its first element.
         alignment: a power of two up to 16 that divides where runs start and how long they are.
+        is_in_order: whether `order` counts up.
     """
 
     order: Tensor
@@ -40,6 +41,19 @@ class Tables:
     tap_elements: Tensor
     depth: int
     alignment: int
+    is_in_order: bool
+
+    def slices_of(self, matrix: Tensor) -> Tensor:
+        """Kernel slices (groups, parts, L, M) of a weight matrix (K, M)."""
+        return matrix.view(*self.order.shape, -1) if self.is_in_order else matrix[self.order]
+
+    def matrix_of(self, slices: Tensor) -> Tensor:
+        """The inverse of `slices_of`."""
+        if self.is_in_order:
+            return slices.reshape(-1, slices.shape[3])
+        matrix = slices.new_empty(self.order.numel(), slices.shape[3])
+        matrix[self.order] = slices
+        return matrix
 
 
 @functools.lru_cache(maxsize=64)
@@ -57,6 +71,7 @@ def tables_of(geometry: ConvGeometry, config: TrecConfig, device: torch.device) 
         *(tables[0], tables[1], tables[2], tables[3], tables[4], tables[5]),
         depth=depth,
         alignment=math.gcd(16, int(np.gcd.reduce(marks))),
+        is_in_order=torch.equal(layout.order.flatten(), torch.arange(layout.order.numel())),
     )
 
 
