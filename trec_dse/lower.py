@@ -30,7 +30,7 @@ OWN = (TrecModule, ImageToSequence, SruRecurrence, GruRecurrence, LastStep)
 FUSES = (Conv2d, DepthwiseConv2d, Dense, Add, TrecConv2d, TrecStripConv2d)
 
 
-class _Tracer(fx.Tracer):
+class Tracer(fx.Tracer):
     """Sees a layer of ours as one operation."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -44,7 +44,7 @@ def lower(model: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
     Batch norms must have been folded. Raises UnsupportedError that names the layer for anything without a kernel.
     """
     try:
-        traced = _Tracer().trace(model.eval())
+        traced = Tracer().trace(model.eval())
     except fx.proxy.TraceError as problem:
         raise UnsupportedError(f"the network's forward cannot be traced: {problem}") from problem
     builder = _Builder(dict(model.named_modules()), {INPUT: input_shape})
