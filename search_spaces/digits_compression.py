@@ -24,6 +24,7 @@ from trec_dse.candidate import (
 
 DATASET = "digits"
 N_CONVOLUTIONS = 2
+CALIBRATIONS = [name for name in get_args(Calibration) if name != "own"]  # this network brings none
 RECIPE = Recipe(epochs=15, fine_tune_epochs=3, trec_epochs=3, batch_size=32, learning_rate=0.05)
 
 
@@ -53,7 +54,7 @@ def suggest_pruning(trial: BaseTrial) -> PruningRecipe:
 
 def suggest_quantization(trial: BaseTrial) -> QuantizationRecipe:
     """Three calibrations, corrected or not, or three epochs of training from where they lead."""
-    calibration = cast(Calibration, trial.suggest_categorical("calibration", get_args(Calibration)))
+    calibration = cast(Calibration, trial.suggest_categorical("calibration", CALIBRATIONS))
     bias_correction = trial.suggest_categorical("bias_correction", [False, True])
     qat_epochs = trial.suggest_categorical("qat_epochs", [0, 3])
     # training moves the biases anyway

@@ -16,7 +16,7 @@ from trec_dse.datasets._types import placeholder
 from trec_dse.evaluate import host_network
 from trec_dse.graph import QuantizedGraph
 from trec_dse.lower import lower
-from trec_dse.networks import build_model
+from trec_dse.networks import build_model, own_names
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.prune import fold_batch_norms, prune
 from trec_dse.quantize import quantize
@@ -24,7 +24,7 @@ from trec_dse.train import train
 from trec_dse.trec.apply import apply_trec, conv_shapes, trec_layers
 from trec_dse.trec.policy import resolve
 
-NAMES = plugins.names("networks")
+NAMES = own_names()
 SMALL = (16, 16, 3)
 POLICY = TrecPolicy(3, 2, n_kernel_reuse=2)
 # What fits a board of 2 MiB Flash: whole where it does, else a quarter or half of the width.

@@ -46,7 +46,7 @@ ROOMS: list[tuple[str, set[str]]] = [
             "flash",
         },
     ),
-    ("who knows the order", {"evaluate", "report"}),
+    ("who knows the order", {"evaluate", "report", "importing"}),
     ("from network to figures", {"measure", "explore", "rescore"}),
     ("what may be wrong", {"diagnose"}),
     ("the command line", {"cli", "__main__", "__init__"}),

@@ -14,7 +14,7 @@ from trec_dse import plugins
 from trec_dse.candidate import PruningHeuristic, PruningRecipe, TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
 from trec_dse.importance import Ranking
-from trec_dse.networks import cifarnet, lenet5, mobilenet_v1, tiny
+from trec_dse.networks import cifarnet, lenet5, mobilenet_v1, own_names, tiny
 from trec_dse.prune import GradualPruning, agp_progress, channel_target, fold_batch_norms, prune
 from trec_dse.trec.apply import apply_trec
 
@@ -412,7 +412,7 @@ def test_masks_follow_layers_that_are_added() -> None:
 SMALL = {"gru": 8, "sru": 8, "mnist2k": 2.0}  # widths that leave channels to remove; a quarter elsewhere
 
 
-@pytest.mark.parametrize("network", [name for name in plugins.names("networks") if name != "tiny"])
+@pytest.mark.parametrize("network", [name for name in own_names() if name != "tiny"])
 @pytest.mark.parametrize("heuristic", ["l2", "apoz"])
 def test_a_masked_network_answers_as_the_pruned_one(network: str, heuristic: PruningHeuristic) -> None:
     """Also where layers are added, concatenated, depthwise or normed: what is masked is all that will go."""

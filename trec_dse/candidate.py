@@ -14,7 +14,7 @@ ClusteringScope = Literal["image", "batch"]
 SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
 HashGradient = Literal["soft", "neighbours", "paper", "none"]
 HashStart = Literal["principal", "gaussian"]
-Calibration = Literal["minmax", "percentile", "mse"]
+Calibration = Literal["minmax", "percentile", "mse", "own"]
 PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "random"]
 PruningSchedule = Literal["one_shot", "agp"]
 PruningUnit = Literal["channels", "weights"]
@@ -137,8 +137,8 @@ class QuantizationRecipe:
     Attributes:
         bits: of weights and activations. With 4 all scales are powers of two that are fitted and learned; the network
             is convolutions with ReLU and poolings, perhaps an averaging before them, and one dense layer.
-        calibration: the range that was seen; the one that leaves out `tail_percent` of the values on either side; or
-            the one with the least mean squared rounding error.
+        calibration: the range that was seen; the one that leaves out `tail_percent` of the values on either side; the
+            one with the least mean squared rounding error; or its "own", for a network that was imported in int8.
         bias_correction: shift each bias by the mean error that rounding makes at its layer; post-training only.
         qat_epochs: training with the rounding in place, at the end; 0 leaves it at post-training quantisation.
         frozen_epochs: with 4 bits, after them, training of the weights alone.

@@ -7,6 +7,7 @@ TrecDseError
 │   ├── TargetError         a board file is missing a key, has a wrong one or overlapping regions
 │   ├── DatasetError        data are missing, truncated or not what their checksum says
 │   ├── UnsupportedError    a network holds something that has no int8 kernel
+│   ├── ModelError          the file of a network from elsewhere is missing, damaged or not to be trusted
 │   └── StudyError          a study folder is missing, damaged or in use
 ├── ToolchainError          a compiler or emulator is missing, or refused our C (exit 2)
 ├── DeviceError             the device could not be reached or gave no usable answer (exit 2)
@@ -48,6 +49,10 @@ class DatasetError(InputError):
 
 class UnsupportedError(InputError):
     """A network holds something that has no int8 kernel."""
+
+
+class ModelError(InputError):
+    """The file of a network from elsewhere is missing, damaged or not to be trusted."""
 
 
 class StudyError(InputError):

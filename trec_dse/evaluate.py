@@ -35,7 +35,7 @@ from trec_dse.graph import INPUT, Graph, Int8Array, QuantizedGraph
 from trec_dse.importance import Ranking
 from trec_dse.lower import lower
 from trec_dse.memory import plan_memory
-from trec_dse.networks import build_model
+from trec_dse.networks import build_model, pixel_scaling
 from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import calibrate, quantize, quantize_own_scales, quantize_with, with_clusters
@@ -187,9 +187,15 @@ def cost_of(graph: QuantizedGraph, target: Target) -> Cost:
 
 
 def load_dataset(candidate: Candidate, data_dir: Path | None) -> Dataset:
-    """The candidate's data, its validation split cut to what the recipe asks for."""
-    dataset, n = datasets.load(candidate.dataset, data_dir), candidate.recipe.n_validation
+    """The candidate's data as its network reads them, the validation split cut to what the recipe asks for."""
+    dataset, n = as_read(datasets.load(candidate.dataset, data_dir), candidate), candidate.recipe.n_validation
     return replace(dataset, validation=dataset.validation.stratified(n)) if n else dataset
+
+
+def as_read(dataset: Dataset, candidate: Candidate) -> Dataset:
+    """`dataset` normalised as the candidate's network asks for, where that is not by its own mean and deviation."""
+    scaling = pixel_scaling(candidate, dataset.input_shape[2])
+    return dataset if scaling is None else replace(dataset, mean=scaling.mean, std=scaling.std)
 
 
 def calibration_images(dataset: Dataset, n: int) -> Tensor:

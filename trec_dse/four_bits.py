@@ -83,6 +83,8 @@ def _array(q: Quantization) -> FloatArray:
 
 def _layer(node: Node) -> Layer:
     op = node.op
+    if isinstance(op, Conv2d | MaxPool2d) and op.window.extra != (0, 0):
+        raise UnsupportedError(f"4 bits: layer {node.name!r} is padded differently on two sides, which has no kernel")
     if isinstance(op, Conv2d) and op.activation == "relu":
         return Layer(op.window, op.out_channels)
     if isinstance(op, MaxPool2d):

@@ -6,12 +6,13 @@ in the order of execution; a tensor has the name of the node that makes it, the 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 INPUT = "input"
 Shape = tuple[int, ...]
@@ -55,17 +56,38 @@ class NodeQuantization:
 
 @dataclass(frozen=True)
 class Window:
-    """Geometry of a convolution or pooling: (height, width) pairs."""
+    """Geometry of a convolution or pooling: (height, width) pairs.
+
+    Attributes:
+        padding: rows above and columns to the left of the image.
+        extra: how many more there are below and to the right; negative where there are fewer.
+    """
 
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
+    extra: tuple[int, int] = (0, 0)
+
+    @property
+    def end_padding(self) -> tuple[int, int]:
+        """Rows below and columns to the right of the image."""
+        return self.padding[0] + self.extra[0], self.padding[1] + self.extra[1]
 
     def positions(self, shape: Shape) -> tuple[int, int]:
         """(out_h, out_w) for an input of shape (H, W, C)."""
-        sizes = zip(shape, self.kernel, self.stride, self.padding, strict=False)
-        height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+        sizes = zip(shape, self.kernel, self.stride, self.padding, self.end_padding, strict=False)
+        height, width = ((n + begin + end - k) // s + 1 for n, k, s, begin, end in sizes)
         return height, width
+
+    def pad(self, images: torch.Tensor, value: float = 0.0) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Images (B, C, H, W) and the padding, the same on all sides, that they still need for this geometry.
+
+        Where sides differ, and only there, images are padded here, with `value`.
+        """
+        if self.extra == (0, 0):
+            return images, self.padding
+        (top, left), (bottom, right) = self.padding, self.end_padding
+        return F.pad(images, (left, right, top, bottom), value=value), (0, 0)
 
 
 @dataclass(frozen=True)
@@ -179,14 +201,19 @@ def infer_shapes(nodes: Sequence[Node], input_shape: Shape) -> dict[str, Shape]:
 
 @dataclass(frozen=True)
 class Graph:
-    """A float network. `weights`: node name -> tensor name -> array; the last node is the output.
+    """A float network; the last node is the output.
 
-    `input_shape` is how the network reads an image (H, W, C): as it is, or the same numbers as a sequence (T, 1, F).
+    Attributes:
+        input_shape: how the network reads an image (H, W, C): as it is, or the same numbers as a sequence (T, 1, F).
+        weights: node name -> tensor name -> array. Beside an operator's `weights` there may be `scales`, of which they
+            are whole multiples of -128 to 127: those of an int8 network from elsewhere.
+        ranges: tensor name -> the scale and zero point that such a network brought.
     """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
     weights: Mapping[str, FloatWeights]
+    ranges: Mapping[str, Quantization] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, Shape]:

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from trec_dse.errors import UnsupportedError
-from trec_dse.graph import INPUT, FloatArray, FloatWeights, Graph, Node, Op, Shape, Window
+from trec_dse.graph import INPUT, FloatArray, FloatWeights, Graph, Node, Op, Quantization, Shape, Window
+from trec_dse.ops._activation import CEILING, Activation
 from trec_dse.ops.add import Add
 from trec_dse.ops.avg_pool2d import AvgPool2d
 from trec_dse.ops.concat import Concat
@@ -47,7 +48,7 @@ def lower(model: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
         traced = Tracer().trace(model.eval())
     except fx.proxy.TraceError as problem:
         raise UnsupportedError(f"the network's forward cannot be traced: {problem}") from problem
-    builder = _Builder(dict(model.named_modules()), {INPUT: input_shape})
+    builder = _Builder(dict(model.named_modules()), {INPUT: input_shape}, getattr(model, "ranges", {}))
     for node in traced.nodes:
         builder.visit(node)
     if not builder.nodes:
@@ -55,34 +56,55 @@ def lower(model: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
     last = builder.result
     if last != builder.nodes[-1].name:
         raise UnsupportedError(f"the network returns {last!r}, which is not its last layer")
-    return Graph(builder.shapes[INPUT], tuple(builder.nodes), builder.weights)
+    return Graph(builder.shapes[INPUT], tuple(builder.nodes), builder.weights, builder.ranges)
 
 
 @dataclass
 class _Builder:
-    """Grows the graph while it walks over the trace. `tensors`: fx name -> ours; flattening keeps the name."""
+    """Grows the graph while it walks over the trace. `tensors`: fx name -> ours; flattening and padding keep the name.
+
+    Attributes:
+        own_ranges: module name, or "input" -> the scale and zero point that an imported network brought.
+        padded: fx name -> the padding that the convolution or pooling which reads it takes into its window.
+    """
 
     modules: dict[str, nn.Module]
     shapes: dict[str, Shape]
+    own_ranges: Mapping[str, Quantization]
     nodes: list[Node] = field(default_factory=list)
     weights: dict[str, FloatWeights] = field(default_factory=dict)
     tensors: dict[str, str] = field(default_factory=dict)
     flattened: set[str] = field(default_factory=set)
+    padded: dict[str, nn.ConstantPad2d] = field(default_factory=dict)
+    ranges: dict[str, Quantization] = field(default_factory=dict)
     result: str = ""
 
     def visit(self, node: fx.Node) -> None:
         """Lower one node of the trace."""
         if node.op == "placeholder":
             self.tensors[node.name] = INPUT
+            self.ranges |= {INPUT: self.own_ranges[INPUT]} if INPUT in self.own_ranges else {}
         elif node.op == "output":
             self.result = self.tensors[_arguments(node)[0].name]
         elif node.op == "call_module":
             self._module(node, self.modules[str(node.target)])
         else:
             self._function(node)
+        # of layers that became one, the last one's is that of their output
+        maker = self._module_of(node)
+        if maker in self.own_ranges and node.name in self.tensors:
+            self.ranges[self.tensors[node.name]] = self.own_ranges[maker]
+
+    def _module_of(self, node: fx.Node) -> str:
+        """The module that `node` is, or whose forward it belongs to."""
+        if node.op == "call_module":
+            return str(node.target)
+        return next(reversed(node.meta.get("nn_module_stack", {})), "")
 
     def _module(self, node: fx.Node, module: nn.Module) -> None:
         source = _arguments(node)[0]
+        if source.name in self.padded and not isinstance(module, _PADDED):
+            raise UnsupportedError(f"layer {source.target!r}: only convolutions and max pooling can read a padded map")
         for kind, handler in _MODULES.items():
             if isinstance(module, kind):
                 handler(self, node, source, module)
@@ -93,6 +115,8 @@ class _Builder:
     def _function(self, node: fx.Node) -> None:
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
         sources = _arguments(node)
+        if any(source.name in self.padded for source in sources):
+            raise UnsupportedError(f"{node.name!r}: only convolutions and max pooling can read a padded map")
         if node.target in (operator.add, operator.iadd, torch.add) or name in ("add", "add_"):
             if len(sources) != 2:
                 raise UnsupportedError(f"{node.name!r} adds a constant; only two tensors can be added")
@@ -100,7 +124,9 @@ class _Builder:
         elif node.target in (torch.cat, torch.concat):
             self._concat(node, sources)
         elif node.target in (F.relu, torch.relu) or name == "relu":
-            self.fuse_relu(node, sources[0])
+            self.fuse(node, sources[0], "relu")
+        elif node.target is F.relu6:
+            self.fuse(node, sources[0], "relu6")
         elif name in ("flatten", "dropout"):
             self.alias(node, sources[0], flatten=name == "flatten")
         else:
@@ -128,8 +154,8 @@ class _Builder:
 
     def _function_name(self, node: fx.Node) -> str:
         """The function's name within the module that calls it, as in "fire3.cat"; numbered from the second call on."""
-        modules: dict[str, object] = node.meta.get("nn_module_stack", {})
-        prefix = f"{list(modules)[-1]}." if modules else ""
+        module = self._module_of(node)
+        prefix = f"{module}." if module else ""
         name = prefix + node.name.rpartition("_")[0] if node.name[-1].isdigit() else prefix + node.name
         return prefix + node.name if name in self.shapes else name
 
@@ -139,14 +165,29 @@ class _Builder:
         if flatten or source.name in self.flattened:
             self.flattened.add(node.name)
 
-    def fuse_relu(self, node: fx.Node, source: fx.Node) -> None:
-        """Make a ReLU part of the operation before it."""
+    def fuse(self, node: fx.Node, source: fx.Node, activation: Activation) -> None:
+        """Make an activation part of the operation before it."""
         index = self._maker(source)
         op = None if index is None else self.nodes[index].op
         if index is None or not isinstance(op, FUSES) or len(source.users) != 1 or op.activation != "none":
             raise UnsupportedError(f"{node.name!r}: a ReLU must directly follow a convolution, a linear layer or a sum")
-        self.nodes[index] = replace(self.nodes[index], op=replace(op, activation="relu"))
+        self.nodes[index] = replace(self.nodes[index], op=replace(op, activation=activation))
         self.alias(node, source)
+
+    def window(self, node: fx.Node, source: fx.Node, layer: Any, fill: float = 0.0) -> Window:
+        """Geometry of `layer`, the padding of its source included, which must be with `fill`."""
+        kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
+        if isinstance(padding, str):
+            raise UnsupportedError(f"layer {node.target!r} has padding {padding!r}; give it as a number")
+        window = Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(padding))
+        pad = self.padded.get(source.name)
+        if pad is None:
+            return window
+        if pad.value != fill:
+            raise UnsupportedError(f"layer {source.target!r} pads with {pad.value}; {node.target!r} needs {fill}")
+        left, right, top, bottom = (int(n) for n in pad.padding)
+        high, wide = window.padding
+        return replace(window, padding=(high + top, wide + left), extra=(bottom - top, right - left))
 
     def fuse_last(self, node: fx.Node, source: fx.Node) -> None:
         """Let the recurrence before it write only its last step."""
@@ -192,34 +233,39 @@ def _bias(module: nn.Module, size: int) -> FloatArray:
     return _array(torch.zeros(size) if bias is None else bias)
 
 
+def _scales(layer: nn.Conv2d | nn.Linear) -> FloatWeights:
+    """`scales` of a layer that came quantised, unless its weights were changed since."""
+    scales = getattr(layer, "weight_scales", None)
+    if not isinstance(scales, torch.Tensor) or scales.shape != (len(layer.weight),):
+        return {}
+    exact = layer.weight.detach().double() / scales.double().view(-1, *[1] * (layer.weight.ndim - 1))
+    is_whole = torch.allclose(exact, exact.round(), rtol=0, atol=1e-3) and float(exact.abs().max()) < 128.5
+    return {"scales": _array(scales)} if is_whole else {}
+
+
 def _pair(value: Any) -> tuple[int, int]:
     first, second = value if isinstance(value, tuple) else (value, value)
     return int(first), int(second)
 
 
-def _window(node: fx.Node, kernel: Any, stride: Any, padding: Any) -> Window:
-    if isinstance(padding, str):
-        raise UnsupportedError(f"layer {node.target!r} has padding {padding!r}; give it as a number")
-    return Window(_pair(kernel), _pair(kernel if stride is None else stride), _pair(padding))
-
-
 def _convolution(b: _Builder, node: fx.Node, source: fx.Node, conv: nn.Conv2d) -> None:
     if _pair(conv.dilation) != (1, 1) or conv.padding_mode != "zeros":
         raise UnsupportedError(f"layer {node.target!r}: only dilation 1 and zero padding have a kernel")
-    window = _window(node, conv.kernel_size, conv.stride, conv.padding)
+    window = b.window(node, source, conv)
     bias = _bias(conv, conv.out_channels)
     if conv.groups == 1:
         kernels = _array(conv.weight.permute(0, 2, 3, 1))
-        b.add(node, Conv2d(conv.out_channels, window), [source], {"weights": kernels, "bias": bias})
+        weights = {"weights": kernels, "bias": bias, **_scales(conv)}
+        b.add(node, Conv2d(conv.out_channels, window), [source], weights)
     elif conv.groups == conv.in_channels == conv.out_channels:
         kernels = _array(conv.weight[:, 0].permute(1, 2, 0))
-        b.add(node, DepthwiseConv2d(window), [source], {"weights": kernels, "bias": bias})
+        b.add(node, DepthwiseConv2d(window), [source], {"weights": kernels, "bias": bias, **_scales(conv)})
     else:
         raise UnsupportedError(f"layer {node.target!r} has {conv.groups} groups; only 1 or one per channel can be")
 
 
 def _trec(b: _Builder, node: fx.Node, source: fx.Node, layer: TrecModule) -> None:
-    window = _window(node, layer.kernel_size, layer.stride, layer.padding)
+    window = b.window(node, source, layer)
     weights = {"weights": _array(layer.weight.permute(0, 2, 3, 1)), "bias": _bias(layer, layer.out_channels)}
     if layer.hash is not None:
         weights |= {"hash": _array(layer.hash), "thresholds": _array(layer.thresholds)}
@@ -237,18 +283,19 @@ def _linear(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Linear) -> No
         height, width, channels = shape
         # torch flattens (C, H, W), our tensors lie in (H, W, C) order: permute the weights instead of the data
         kernels = kernels.reshape(-1, channels, height, width).permute(0, 2, 3, 1)
-    weights = {"weights": _array(kernels.reshape(layer.out_features, -1)), "bias": _bias(layer, layer.out_features)}
+    bias = _bias(layer, layer.out_features)
+    weights = {"weights": _array(kernels.reshape(layer.out_features, -1)), "bias": bias, **_scales(layer)}
     b.add(node, Dense(layer.out_features), [source], weights)
 
 
 def _max_pool(b: _Builder, node: fx.Node, source: fx.Node, pool: nn.MaxPool2d) -> None:
     if pool.ceil_mode or _pair(pool.dilation) != (1, 1):
         raise UnsupportedError(f"layer {node.target!r}: pooling has neither ceil_mode nor dilation")
-    b.add(node, MaxPool2d(_window(node, pool.kernel_size, pool.stride, pool.padding)), [source])
+    b.add(node, MaxPool2d(b.window(node, source, pool, -math.inf)), [source])
 
 
 def _avg_pool(b: _Builder, node: fx.Node, source: fx.Node, pool: nn.AvgPool2d) -> None:
-    window = _window(node, pool.kernel_size, pool.stride, pool.padding)
+    window = b.window(node, source, pool)
     if pool.ceil_mode or window.padding != (0, 0) or pool.divisor_override is not None:
         raise UnsupportedError(f"layer {node.target!r}: average pooling has neither ceil_mode, padding nor divisor")
     b.add(node, AvgPool2d(window), [source])
@@ -297,10 +344,22 @@ def _last_step(b: _Builder, node: fx.Node, source: fx.Node, layer: LastStep) -> 
     b.fuse_last(node, source)
 
 
+def _pad(b: _Builder, node: fx.Node, source: fx.Node, pad: nn.ConstantPad2d) -> None:
+    b.alias(node, source)
+    b.padded[node.name] = pad
+
+
+def _hardtanh(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Hardtanh) -> None:
+    if (layer.min_val, layer.max_val) != (0.0, CEILING):
+        raise UnsupportedError(f"layer {node.target!r} cuts at {layer.min_val} and {layer.max_val}; needed 0 and 6")
+    b.fuse(node, source, "relu6")
+
+
 def _flatten(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Flatten) -> None:
     b.alias(node, source, flatten=True)
 
 
+_PADDED = (nn.Conv2d, TrecModule, nn.MaxPool2d)
 _Handler = Callable[[_Builder, fx.Node, fx.Node, Any], None]
 _MODULES: dict[type[nn.Module], _Handler] = {
     TrecModule: _trec,
@@ -310,7 +369,9 @@ _MODULES: dict[type[nn.Module], _Handler] = {
     LastStep: _last_step,
     nn.Conv2d: _convolution,
     nn.Linear: _linear,
-    nn.ReLU: lambda b, node, source, _: b.fuse_relu(node, source),
+    nn.ReLU: lambda b, node, source, _: b.fuse(node, source, "relu"),
+    nn.Hardtanh: _hardtanh,
+    nn.ConstantPad2d: _pad,
     nn.MaxPool2d: _max_pool,
     nn.AvgPool2d: _avg_pool,
     nn.AdaptiveAvgPool2d: _global_pool,

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trec_dse import codec, datasets
+from trec_dse import codec
 from trec_dse.codegen import generate, generate_answers, kernel_sources
 from trec_dse.datasets import Dataset
 from trec_dse.device import Executor, Firmware, Int8Array
 from trec_dse.errors import InputError, StudyError
-from trec_dse.evaluate import UNUSED_BUILD_ID, host_network, int8_images, network_folder
+from trec_dse.evaluate import UNUSED_BUILD_ID, host_network, int8_images, load_dataset, network_folder
 from trec_dse.executors import twin
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import QuantizedGraph
@@ -108,7 +108,7 @@ def run_on_device(
 ) -> tuple[ValidationRun, int]:
     """What a device that runs the export in `folder` answers to test images, and where host and oracle disagree."""
     manifest = read_manifest(folder)
-    dataset = datasets.load(manifest.evaluation.candidate.dataset, data_dir)
+    dataset = load_dataset(manifest.evaluation.candidate, data_dir)
     question = ask(load_graph(folder / MODEL), dataset, n_images)
     run = validate(executor, question.images, question.labels, question.expected, on_image=on_image)
     return run, question.n_oracle_mismatches
@@ -152,7 +152,7 @@ def measure(request: MeasureRequest, progress: Callable[[str], None]) -> Evaluat
     if evaluation is None:
         raise StudyError(f"{root}: candidate {request.key} was never evaluated")
     data_dir = None if request.data_dir is None else Path(request.data_dir)
-    dataset = datasets.load(evaluation.candidate.dataset, data_dir)
+    dataset = load_dataset(evaluation.candidate, data_dir)
     graph = load_graph(network_folder(evaluation_path(root, request.key).parent, evaluation.key))
     folder = root / "firmware" / f"trial_{request.trial}"
     progress("building the firmware")

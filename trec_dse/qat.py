@@ -31,7 +31,9 @@ class QatNetwork(nn.Module):
         self._layers = nn.ModuleDict()
         self._scales = nn.ParameterDict()
         for node in graph.nodes:
-            arrays = {key: torch.from_numpy(array).float() for key, array in graph.weights[node.name].items()}
+            # scales that weights came with are those of weights that stay
+            found = {key: array for key, array in graph.weights[node.name].items() if key != "scales"}
+            arrays = {key: torch.from_numpy(array).float() for key, array in found.items()}
             layer = nn.ParameterDict(
                 {
                     _RENAMED.get(key, key): nn.Parameter(array, learn_hashes or key not in _HASH)

@@ -48,18 +48,23 @@ def quantize_own_scales(graph: Graph) -> QuantizedGraph:
 
 
 def calibrate(graph: Graph, calibration: torch.Tensor, recipe: QuantizationRecipe) -> dict[str, Quantization]:
-    """Scale and zero point of every tensor by name; pooling keeps those of its input."""
+    """Scale and zero point of every tensor by name; pooling keeps those of its input.
+
+    With the calibration "own", those that the network brought; what lacks one is given the range that was seen.
+    """
     with torch.no_grad():
         tensors = graph.forward(calibration.to(torch.float32))
-    ranges = {INPUT: observe(tensors[INPUT], recipe)}
+    own = graph.ranges if recipe.calibration == "own" else {}
+    ranges = {INPUT: own.get(INPUT) or observe(tensors[INPUT], recipe)}
     for node in graph.nodes:
         if isinstance(node.op, OwnScales):
             if node.inputs == (INPUT,):
                 ranges[INPUT] = node.op.input_quantization(graph.weights[node.name])
             ranges[node.name] = node.op.output_quantization(graph.weights[node.name])
+        elif node.op.keeps_quantization:
+            ranges[node.name] = ranges[node.inputs[0]]
         else:
-            keeps = node.op.keeps_quantization
-            ranges[node.name] = ranges[node.inputs[0]] if keeps else observe(tensors[node.name], recipe)
+            ranges[node.name] = own.get(node.name) or observe(tensors[node.name], recipe)
     return ranges
 
 

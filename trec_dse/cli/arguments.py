@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         _validate,
         _estimate,
         _train,
+        _import,
         _targets,
         _doctor,
     )
@@ -236,6 +237,31 @@ def _train(verbs: _Verbs) -> None:
     _target(parser)
     parser.add_argument("--out", type=Path, default=Path("runs/one"), metavar="DIR", help="default %(default)s")
     _data(parser)
+
+
+def _import(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "import",
+        "turn an ONNX file or a torch module into a network to estimate, train, search and export",
+        "trec-dse import model.onnx --dataset cifar10 --pixels 0..1",
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="an .onnx file, or FILE.py:FUNCTION, which is run and returns a torch module"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write (default imported/NAME)")
+    parser.add_argument("--input", metavar="HxWxC", help="size of the images; only a torch module needs to be told")
+    names = ", ".join(name for name in plugins.names("datasets"))
+    parser.add_argument(
+        "--dataset", metavar="D", help=f"{names} (default: the one of the network's shape, else npz, your own images)"
+    )
+    parser.add_argument(
+        "--pixels",
+        default="",
+        metavar="P",
+        help="how the network reads images: 0..1, -1..1, 0..255, imagenet, or MEAN,.../STD,... of image / 255 "
+        "(default: by mean and deviation of the data set)",
+    )
 
 
 def _targets(verbs: _Verbs) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from trec_dse import codec, datasets, plugins
 from trec_dse.candidate import Candidate
 from trec_dse.cli.output import KIB, cost_json, print_cost, print_json, print_table
-from trec_dse.datasets import Dataset
+from trec_dse.datasets import Dataset, Shape
 from trec_dse.errors import CandidateError, DatasetError, TargetError
-from trec_dse.evaluate import price
+from trec_dse.evaluate import as_read, price
+from trec_dse.networks import brought_shape
 from trec_dse.results import Cost
 from trec_dse.search_space import load_search_space, sample_at_random
 from trec_dse.target import Target, load_target
@@ -22,8 +23,8 @@ def run(args: argparse.Namespace) -> int:
         return _one(read_candidate(args.what), target, args)
     space = load_search_space(args.what)
     candidates = sample_at_random(space, args.samples, args.seed)
-    dataset = _dataset(space.dataset, args.data)
-    costs = [price(candidate, target, dataset).cost for candidate in candidates]
+    dataset = _dataset(space.dataset, args.data, brought_shape(candidates[0]))
+    costs = [price(candidate, target, as_read(dataset, candidate)).cost for candidate in candidates]
     if args.json:
         items = [
             {"candidate": codec.unstructure(c), **cost_json(cost)} for c, cost in zip(candidates, costs, strict=True)
@@ -47,7 +48,8 @@ def read_candidate(given: str) -> Candidate:
 
 
 def _one(candidate: Candidate, target: Target, args: argparse.Namespace) -> int:
-    priced = price(candidate, target, _dataset(candidate.dataset, args.data))
+    dataset = as_read(_dataset(candidate.dataset, args.data, brought_shape(candidate)), candidate)
+    priced = price(candidate, target, dataset)
     fits = all(value <= 0 for value in priced.violations.values())
     if args.json:
         buffers, layers = codec.unstructure(priced.cost.buffers), codec.unstructure(priced.cost.layers)
@@ -68,8 +70,11 @@ def _one(candidate: Candidate, target: Target, args: argparse.Namespace) -> int:
     return 0 if fits else 1
 
 
-def _dataset(name: str, data_dir: Path | None) -> Dataset:
-    """The data if they are at hand without a download; made-up images of that shape otherwise, saying so."""
+def _dataset(name: str, data_dir: Path | None, brought: tuple[Shape, int] | None = None) -> Dataset:
+    """The data if they are at hand without a download; made-up images of that shape otherwise, saying so.
+
+    `brought`: shape and number of classes that an imported network asks for.
+    """
     try:
         if data_dir is None and name != "digits":
             data_dir = datasets.cached_folder(name)
@@ -77,7 +82,7 @@ def _dataset(name: str, data_dir: Path | None) -> Dataset:
     except DatasetError as problem:
         if data_dir is not None and data_dir.is_dir():
             raise
-        made_up = datasets.placeholder(name)
+        made_up = datasets.placeholder(name, brought)
         print(f"no data for {name} ({problem}): clusters are counted on made-up images", file=sys.stderr)
         return made_up
 

@@ -4,10 +4,10 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trec_dse import codec, datasets, plugins, storage
+from trec_dse import codec, plugins, storage
 from trec_dse.cli.output import print_json
 from trec_dse.errors import InputError, TargetError
-from trec_dse.evaluate import EVALUATION, cost_of, network_folder
+from trec_dse.evaluate import EVALUATION, cost_of, load_dataset, network_folder
 from trec_dse.firmware import build_firmware
 from trec_dse.graph import QuantizedGraph
 from trec_dse.measure import export
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the folder, link the ELF, say its sizes."""
     network = _of_folder(args) if args.trial is None else _of_trial(args)
     target = network.target
-    dataset = datasets.load(network.evaluation.candidate.dataset, args.data)
+    dataset = load_dataset(network.evaluation.candidate, args.data)
     manifest = export(network.evaluation, network.graph, target, dataset, args.out, network.number)
     result: dict[str, object] = {"folder": str(args.out), "build_id": manifest.build_id}
     if not args.no_build:

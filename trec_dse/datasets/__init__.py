@@ -15,7 +15,9 @@ from trec_dse.datasets._types import Dataset, Split
 from trec_dse.errors import DatasetError
 from trec_dse.resources import cache_folder
 
-__all__ = ["Dataset", "Split", "load", "placeholder"]
+__all__ = ["Dataset", "Shape", "Split", "load", "placeholder"]
+
+Shape = tuple[int, int, int]
 
 
 @lru_cache(maxsize=2)
@@ -40,9 +42,14 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
 
 
 @lru_cache(maxsize=2)
-def placeholder(name: str) -> Dataset:
-    """Made-up images in the shape of the data set `name`: its real ones are not needed to price a network."""
+def placeholder(name: str, brought: tuple[Shape, int] | None = None) -> Dataset:
+    """Made-up images in the shape of the data set `name`: its real ones are not needed to price a network.
+
+    Where that is the shape of one's own files, `brought` tells it, and the number of classes.
+    """
     module = plugins.load("datasets", name, DatasetError)
+    if brought is not None and not hasattr(module, "INPUT_SHAPE"):
+        return _types.placeholder(name, *brought)
     if not hasattr(module, "INPUT_SHAPE"):
         raise DatasetError(f"data set {name!r} has the shape of your own files; give their folder as --data-dir")
     return _types.placeholder(name, module.INPUT_SHAPE, module.N_CLASSES)

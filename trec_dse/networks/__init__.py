@@ -12,6 +12,9 @@ from torch import nn
 from trec_dse import plugins
 from trec_dse.candidate import Candidate
 from trec_dse.errors import CandidateError, UnsupportedError
+from trec_dse.networks._pixels import PixelScaling, parse_pixels
+
+__all__ = ["brought_shape", "build_model", "own_names", "parse_pixels", "pixel_scaling"]
 
 
 def build_model(candidate: Candidate, input_shape: tuple[int, int, int], n_classes: int) -> nn.Module:
@@ -30,3 +33,23 @@ def build_model(candidate: Candidate, input_shape: tuple[int, int, int], n_class
         model = build(input_shape, n_classes, **candidate.network_args)
     assert isinstance(model, nn.Module)
     return model
+
+
+def own_names() -> list[str]:
+    """The networks that are defined here, which fit any data set; the others come from a file."""
+    modules = {name: plugins.load("networks", name) for name in plugins.names("networks")}
+    return [name for name, module in modules.items() if not getattr(module, "NEEDS_FILE", False)]
+
+
+def brought_shape(candidate: Candidate) -> tuple[tuple[int, int, int], int] | None:
+    """(H, W, C) and the number of classes of an imported network; None for those that fit any data set."""
+    module = plugins.load("networks", candidate.network, UnsupportedError)
+    if not getattr(module, "NEEDS_FILE", False):
+        return None
+    found: tuple[tuple[int, int, int], int] = module.shape_of(**candidate.network_args)
+    return found
+
+
+def pixel_scaling(candidate: Candidate, n_channels: int) -> PixelScaling | None:
+    """How the candidate's network reads images; None: as all networks here, by the data set's mean and deviation."""
+    return parse_pixels(str(candidate.network_args.get("pixels", "")), n_channels)

@@ -9,11 +9,13 @@ also err in sums above 2**24.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from trec_dse.graph import Op
+from trec_dse.ops._activation import CEILING, activate
 from trec_dse.ops._clustering import MOST_FRACTION_BITS
 from trec_dse.ops._fake_recurrence import fake_gru, fake_sru
 from trec_dse.ops._fixed_point import INT32
@@ -47,17 +49,22 @@ def fake_run(op: Op, inputs: Sequence[Levels], weights: Mapping[str, Tensor], sl
     if "weights" not in weights:
         return op.forward([levels.real for levels in inputs], weights)
     source = inputs[0]
-    whole, scales = whole_channels(weights["weights"], 2 if isinstance(op, DepthwiseConv2d) else 0)
+    axis = 2 if isinstance(op, DepthwiseConv2d) else 0
+    whole, scales = whole_channels(weights["weights"], axis, weights.get("scales"))
     factor = scales * source.scale
     bias = round_half_up(weights["bias"] / factor).clamp(-(2**30), 2**30)
     whole_weights = {"weights": whole, "bias": bias}
     if "hash" in weights:
         whole_weights |= _whole_hash(weights["hash"], weights["thresholds"], source.scale)
+    is_cut = getattr(op, "activation", "none") == "relu6"
+    if is_cut:  # at a real number, so not in units of the accumulator
+        op = replace(op, activation="relu")  # type: ignore[type-var]
     if isinstance(op, TrecConv2d):
         accumulators = _clustered(op, source.values, whole_weights, slope)
     else:
         accumulators = op.forward([source.values], whole_weights)
-    return accumulators * factor
+    real = accumulators * factor
+    return real.clamp(max=CEILING) if is_cut else real
 
 
 def fake_pass(op: Op, source: Levels, weights: Mapping[str, Tensor]) -> Levels:
@@ -81,7 +88,8 @@ def _whole_hash(vectors: Tensor, thresholds: Tensor, scale: Tensor) -> dict[str,
 def _clustered(op: TrecConv2d, values: Tensor, weights: Mapping[str, Tensor], slope: float | None) -> Tensor:
     """Accumulators (B, H_out, W_out, M) of the TREC convolution, activation included; bias in `weights`."""
     config, window = op.config, op.window
-    rows = unfold_rows(values.permute(0, 3, 1, 2), window.kernel, window.stride, window.padding)
+    images, padding = window.pad(values.permute(0, 3, 1, 2))
+    rows = unfold_rows(images, window.kernel, window.stride, padding)
     kernels = weights["weights"].permute(0, 3, 1, 2)
     is_reused = config.scope == "kernel_reuse"
     if is_reused:
@@ -104,7 +112,7 @@ def _clustered(op: TrecConv2d, values: Tensor, weights: Mapping[str, Tensor], sl
     matrix, exact = weight_matrix(kernels), op.exact_channels
     y = torch.cat([rows @ matrix[:, :exact], means @ matrix[:, exact:]], dim=-1) + weights["bias"]
     y = y.view(len(values), *op.output_shape(tuple(values.shape[1:])))
-    return torch.relu(y) if op.activation == "relu" else y
+    return activate(y, op.activation)
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from trec_dse.graph import (
     Shape,
     Window,
 )
+from trec_dse.ops._activation import CEILING
 
 INT32 = 2**31
 
@@ -59,8 +60,10 @@ WHOLE_RANGE = Bounds(-128, 127)
 
 
 def bounds(activation: str, quantization: NodeQuantization) -> Bounds:
-    """ "relu" cuts at the zero point; "none" at the ends of int8."""
-    return Bounds(max(-128, quantization.output.zero_point) if activation == "relu" else -128, 127)
+    """ "relu" cuts at the zero point, "relu6" also at the level of 6; "none" at the ends of int8."""
+    zero, scale = quantization.output.zero_point, quantization.output.scale
+    low = -128 if activation == "none" else max(-128, zero)
+    return Bounds(low, min(127, zero + math.floor(CEILING / scale + 0.5)) if activation == "relu6" else 127)
 
 
 def scale_by(acc: IntArray, multipliers: IntArray, shifts: IntArray) -> IntArray:
@@ -84,15 +87,22 @@ def divide(numerator: IntArray, denominator: IntArray | int) -> IntArray:
     return result
 
 
-def quantize_channels(weights: FloatArray, axis: int = 0) -> tuple[Int8Array, FloatArray]:
-    """Symmetric int8 in -127..127 per slice along `axis`, and those slices' scales."""
+def quantize_channels(
+    weights: FloatArray, axis: int = 0, scales: FloatArray | None = None
+) -> tuple[Int8Array, FloatArray]:
+    """Symmetric int8 in -127..127 per slice along `axis`, and those slices' scales.
+
+    With `scales` that the weights came with, these, and int8 from -128.
+    """
     others = tuple(i for i in range(weights.ndim) if i != axis)
-    largest = np.abs(weights).max(axis=others)
-    scales = np.where(largest > 0, largest, 1.0) / 127
+    lowest = -127 if scales is None else -128
+    if scales is None:
+        largest = np.abs(weights).max(axis=others)
+        scales = np.where(largest > 0, largest, 1.0) / 127
     shape = [1] * weights.ndim
     shape[axis] = -1
     levels = np.floor(weights / scales.reshape(shape) + 0.5)
-    return np.clip(levels, -127, 127).astype(np.int8), scales
+    return np.clip(levels, lowest, 127).astype(np.int8), scales
 
 
 def affine_weights(weights: FloatWeights, quantization: NodeQuantization, axis: int = 0) -> IntWeights:
@@ -100,7 +110,7 @@ def affine_weights(weights: FloatWeights, quantization: NodeQuantization, axis: 
 
     The input's zero point is folded into the bias: sum w (q - z) + b = sum w q + (b - z sum w).
     """
-    levels, scales = quantize_channels(weights["weights"], axis)
+    levels, scales = quantize_channels(weights["weights"], axis, weights.get("scales"))
     source, sink = quantization.inputs[0], quantization.output
     others = tuple(i for i in range(levels.ndim) if i != axis)
     sums = levels.astype(np.int64).sum(axis=others)
@@ -134,8 +144,9 @@ def rescale_field(weights: IntWeights, quantization: NodeQuantization, limits: B
 
 def unfold(image: IntArray, window: Window, fill: int) -> IntArray:
     """Rows (N, kernel_h * kernel_w * C) of an image (H, W, C), in (kernel_h, kernel_w, C) order."""
-    (ph, pw), (kh, kw), (sh, sw) = window.padding, window.kernel, window.stride
-    padded = np.pad(image, ((ph, ph), (pw, pw), (0, 0)), constant_values=fill)
+    (kh, kw), (sh, sw) = window.kernel, window.stride
+    sides = [*zip(window.padding, window.end_padding, strict=True), (0, 0)]
+    padded = np.pad(image, sides, constant_values=fill)
     out_h, out_w = window.positions(image.shape)
     rows = [padded[y * sh : y * sh + kh, x * sw : x * sw + kw].reshape(-1) for y in range(out_h) for x in range(out_w)]
     return np.stack(rows)

@@ -31,9 +31,15 @@ def to_levels(real: Tensor, scale: Tensor, zero_point: int) -> Levels:
     return Levels(values, scale, zero_point)
 
 
-def whole_channels(weights: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Whole weights in -127..127 and the scales of their slices along `axis`, which follow the largest weight."""
+def whole_channels(weights: Tensor, axis: int, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Whole weights in -127..127 and the scales of their slices along `axis`, which follow the largest weight.
+
+    With `own` scales that the weights came with, these, and whole weights from -128.
+    """
     others = [i for i in range(weights.ndim) if i != axis]
+    if own is not None:
+        shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
+        return round_half_up(weights / own.view(shape)).clamp(-128, 127), own
     largest = weights.detach().abs().amax(dim=others, keepdim=True)
     scales = torch.where(largest > 0, largest, torch.ones_like(largest)) / 127
     return round_half_up(weights / scales).clamp(-127, 127), scales.flatten()

@@ -1,12 +1,10 @@
 """What the random networks of the operators' `cases.py` are drawn with."""
 
-from typing import Literal
-
 import numpy as np
 
 from trec_dse.graph import INPUT, FloatArray, FloatWeights, Graph, Node, Op, Shape, Window
+from trec_dse.ops._activation import Activation
 
-Activation = Literal["none", "relu"]
 LEVELS = np.array([0.5, 7.0])  # scale and zero point by which 16 levels hold normally distributed inputs
 
 
@@ -31,16 +29,21 @@ def image_shape(random: np.random.Generator, most: int = 12, channels: int = 9) 
 
 
 def window(random: np.random.Generator, *, padding: bool = True) -> Window:
-    """Kernel 1..4, stride 1..3, padding below the kernel; each also differing between the axes."""
+    """Kernel 1..4, stride 1..3, padding below the kernel; each also differing between axes, padding between sides."""
     kernel = (integer(random, 1, 4), integer(random, 1, 4))
     stride = (integer(random, 1, 3), integer(random, 1, 3))
     pads = (integer(random, 0, kernel[0] // 2), integer(random, 0, kernel[1] // 2)) if padding else (0, 0)
-    return Window(kernel, stride, pads)
+    if not padding or random.random() < 0.7:
+        return Window(kernel, stride, pads)
+    # between no padding and one less than the kernel, which no window of padding alone has
+    extra = (integer(random, 0, kernel[0] - 1) - pads[0], integer(random, 0, kernel[1] - 1) - pads[1])
+    return Window(kernel, stride, pads, extra)
 
 
 def activation(random: np.random.Generator) -> Activation:
-    """Either activation."""
-    return "relu" if random.random() < 0.5 else "none"
+    """Any activation."""
+    kinds: tuple[Activation, ...] = ("none", "relu", "none", "relu6")
+    return kinds[integer(random, 0, 3)]
 
 
 def single(op: Op, shape: Shape, weights: FloatWeights) -> Graph:

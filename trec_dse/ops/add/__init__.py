@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Work
+from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import bounds, pair_of_multipliers
-from trec_dse.ops.conv2d import Activation
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Add:
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Sum."""
         y = inputs[0] + inputs[1]
-        return torch.relu(y) if self.activation == "relu" else y
+        return activate(y, self.activation)
 
     def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
         """Both scales over the output's, in one fixed-point format."""

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
+from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import affine_weights, bounds, requantize, rescale_field, unfold, window_field
 from trec_dse.ops._in_place import raster_distance
 from trec_dse.ops._packing import pair_channels
 
-Activation = Literal["none", "relu"]
 # Elements of a row widened at a time: more of them cost SRAM, fewer of them cost sums that are stored and loaded.
 MOST_TILE = 256
 MOST_GROUP = 16
@@ -79,10 +79,10 @@ class Conv2d:
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """NHWC convolution."""
-        image = inputs[0].permute(0, 3, 1, 2)
+        image, padding = self.window.pad(inputs[0].permute(0, 3, 1, 2))
         kernels = weights["weights"].permute(0, 3, 1, 2)
-        y = F.conv2d(image, kernels, weights["bias"], self.window.stride, self.window.padding).permute(0, 2, 3, 1)
-        return torch.relu(y) if self.activation == "relu" else y
+        y = F.conv2d(image, kernels, weights["bias"], self.window.stride, padding).permute(0, 2, 3, 1)
+        return activate(y, self.activation)
 
     def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
         """Symmetric per output channel."""

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Work
+from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import affine_weights, bounds, requantize, rescale_field
-from trec_dse.ops.conv2d import Activation
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Dense:
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Matrix product."""
         y = F.linear(inputs[0].flatten(1), weights["weights"], weights["bias"])
-        return torch.relu(y) if self.activation == "relu" else y
+        return activate(y, self.activation)
 
     def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
         """Symmetric per output."""

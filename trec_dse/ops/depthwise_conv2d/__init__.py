@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
+from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import affine_weights, bounds, requantize, rescale_field, unfold, window_field
 from trec_dse.ops._in_place import raster_distance
-from trec_dse.ops.conv2d import Activation
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,11 @@ class DepthwiseConv2d:
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """NHWC depthwise convolution."""
-        image = inputs[0].permute(0, 3, 1, 2)
+        image, padding = self.window.pad(inputs[0].permute(0, 3, 1, 2))
         kernels = weights["weights"].permute(2, 0, 1).unsqueeze(1)
-        y = F.conv2d(
-            image, kernels, weights["bias"], self.window.stride, self.window.padding, groups=image.shape[1]
-        ).permute(0, 2, 3, 1)
-        return torch.relu(y) if self.activation == "relu" else y
+        y = F.conv2d(image, kernels, weights["bias"], self.window.stride, padding, groups=image.shape[1])
+        y = y.permute(0, 2, 3, 1)
+        return activate(y, self.activation)
 
     def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
         """Symmetric per channel; nothing is folded, for the kernel takes the zero point off and skips padding."""

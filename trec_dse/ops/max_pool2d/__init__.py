@@ -1,5 +1,6 @@
 """Maximum over a window."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -45,8 +46,8 @@ class MaxPool2d:
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """NHWC pooling."""
-        image = inputs[0].permute(0, 3, 1, 2)
-        pooled = F.max_pool2d(image, self.window.kernel, self.window.stride, self.window.padding)
+        image, padding = self.window.pad(inputs[0].permute(0, 3, 1, 2), -math.inf)
+        pooled = F.max_pool2d(image, self.window.kernel, self.window.stride, padding)
         return pooled.permute(0, 2, 3, 1)
 
     def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:

@@ -11,9 +11,9 @@ from trec_dse.candidate import TrecConfig
 from trec_dse.errors import UnsupportedError
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
 from trec_dse.ops import _clustering
+from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import bounds, requantize, rescale_field, window_field
 from trec_dse.ops._packing import pair_channels
-from trec_dse.ops.conv2d import Activation
 from trec_dse.trec.conv import trec_conv2d
 
 Schedule = Literal["accumulate", "gather"]
@@ -149,7 +149,7 @@ class TrecConv2d:
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """NHWC TREC convolution; `clusters_of` gives the counts of the same pass."""
         y, _ = self._float(inputs[0], weights)
-        return torch.relu(y) if self.activation == "relu" else y
+        return activate(y, self.activation)
 
     def clusters_of(self, image: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> float:
         """N_c summed over the slices, mean over a float batch (B, H, W, C)."""
@@ -157,15 +157,16 @@ class TrecConv2d:
         return float(counts.sum(dim=1).float().mean())
 
     def _float(self, image: torch.Tensor, weights: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        image, padding = self.window.pad(image.permute(0, 3, 1, 2))
         y, counts = trec_conv2d(
-            image.permute(0, 3, 1, 2),
+            image,
             weights["weights"].permute(0, 3, 1, 2),
             weights["bias"],
             weights.get("hash"),
             weights.get("thresholds"),
             self.config,
             self.window.stride,
-            self.window.padding,
+            padding,
         )
         return y.permute(0, 2, 3, 1), counts
 

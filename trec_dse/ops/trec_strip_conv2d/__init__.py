@@ -36,8 +36,8 @@ from trec_dse.graph import (
     Work,
 )
 from trec_dse.ops import _clustering
+from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import bounds, divide, requantize, rescale_field, window_field
-from trec_dse.ops.conv2d import Activation
 from trec_dse.trec.conv import trec_conv2d
 
 MOST_CLUSTERS = 255
@@ -170,18 +170,19 @@ class TrecStripConv2d:
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """NHWC TREC convolution."""
+        image, padding = self.window.pad(inputs[0].permute(0, 3, 1, 2))
         y, _ = trec_conv2d(
-            inputs[0].permute(0, 3, 1, 2),
+            image,
             weights["weights"].permute(0, 3, 1, 2),
             weights["bias"],
             weights["hash"],
             weights["thresholds"],
             self.config,
             self.window.stride,
-            self.window.padding,
+            padding,
         )
         y = y.permute(0, 2, 3, 1)
-        return torch.relu(y) if self.activation == "relu" else y
+        return activate(y, self.activation)
 
     def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
         """As for slices, but `weights` (M, g, P, L): a strip of a kernel lies in one piece, as its vectors do."""

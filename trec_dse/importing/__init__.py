@@ -1,0 +1,1 @@
+"""Networks from elsewhere: ONNX files and torch modules become a folder that the network "imported" builds."""
