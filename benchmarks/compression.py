@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from trec_dse import datasets, plugins
 from trec_dse.candidate import Candidate, PruningHeuristic, PruningRecipe, QuantizationRecipe, Recipe, TrecPolicy
+from trec_dse.course import PRUNED_RATE, QAT_RATE, TREC_RATE, calibration_images
 from trec_dse.datasets import Dataset
 from trec_dse.errors import TargetError
-from trec_dse.evaluate import PRUNED_RATE, QAT_RATE, TREC_RATE, calibration_images, cost_of, host_network, int8_images
+from trec_dse.evaluate import cost_of, host_network, int8_images
 from trec_dse.graph import Graph, QuantizedGraph
 from trec_dse.importance import Ranking
 from trec_dse.lower import lower

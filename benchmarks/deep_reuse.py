@@ -15,12 +15,13 @@ from common import Figure, show
 from torch import Tensor, nn
 
 from trec_dse.candidate import Candidate
-from trec_dse.cli.estimate import read_candidate
+from trec_dse.course import PRUNED_RATE, TREC_RATE, calibration_images
 from trec_dse.datasets import Dataset
 from trec_dse.errors import CandidateError
-from trec_dse.evaluate import PRUNED_RATE, TREC_RATE, calibration_images, load_dataset
+from trec_dse.evaluate import load_dataset
 from trec_dse.networks import build_model
 from trec_dse.prune import fold_batch_norms, prune
+from trec_dse.search_space import load_candidate
 from trec_dse.train import accuracy, train
 from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes, trec_layers
 from trec_dse.trec.policy import resolve
@@ -101,7 +102,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    candidate = read_candidate(args.candidate)
+    candidate = load_candidate(args.candidate)
     n_train = candidate.recipe.n_train if args.n_train is None else args.n_train
     recipe = replace(candidate.recipe, n_train=n_train, n_validation=args.n_validation)
     candidate = replace(candidate, recipe=recipe)

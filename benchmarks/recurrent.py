@@ -27,10 +27,11 @@ from torch import Tensor, nn
 
 from trec_dse import codec
 from trec_dse.candidate import Candidate, Recipe, TrainingRecipe, TrecConfig
+from trec_dse.course import TREC_RATE, calibration_images
 from trec_dse.datasets import Dataset
 from trec_dse.durable import write_bytes
 from trec_dse.errors import StudyError
-from trec_dse.evaluate import TREC_RATE, calibration_images, cost_of, load_dataset, run_on_host
+from trec_dse.evaluate import cost_of, load_dataset, run_on_host
 from trec_dse.graph import INPUT, Graph, Node, Op, QuantizedGraph, Window
 from trec_dse.lower import lower
 from trec_dse.networks import build_model

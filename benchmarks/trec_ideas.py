@@ -19,8 +19,9 @@ from common import Figure, show
 from torch import Tensor, nn
 
 from trec_dse.candidate import Candidate, HashGradient, Recipe, TrainingRecipe, TrecConfig
+from trec_dse.course import TREC_RATE, calibration_images
 from trec_dse.datasets import Dataset
-from trec_dse.evaluate import TREC_RATE, calibration_images, load_dataset
+from trec_dse.evaluate import load_dataset
 from trec_dse.networks import build_model
 from trec_dse.prune import fold_batch_norms
 from trec_dse.train import Aids, accuracy, train

@@ -5,12 +5,12 @@ import torch
 
 from trec_dse import codec, plugins
 from trec_dse.candidate import Candidate, TrecConfig
-from trec_dse.cli.estimate import read_candidate
 from trec_dse.datasets._types import placeholder
 from trec_dse.errors import CandidateError
 from trec_dse.evaluate import untrained_graph
 from trec_dse.networks import build_model
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.search_space import load_candidate
 from trec_dse.trec.apply import conv_shapes
 from trec_dse.trec.policy import resolve
 
@@ -24,7 +24,7 @@ SQUEEZENET_SLICES = [3, 1, 2, 3, 2, 2, 2, 2, 2, 2, 2, 8, 2, 8, 8, 8, 8, 8, 2, 48
 @pytest.fixture(params=CLUSTERED)
 def preset(request: pytest.FixtureRequest) -> Candidate:
     torch.set_num_threads(1)
-    return read_candidate(request.param)
+    return load_candidate(request.param)
 
 
 def given(preset: Candidate) -> dict[str, TrecConfig]:
@@ -46,7 +46,7 @@ def test_its_configs_are_for_all_convolutions_and_used_as_they_are(preset: Candi
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_survives_a_round_trip(name: str) -> None:
-    preset = read_candidate(name)
+    preset = load_candidate(name)
     assert codec.from_json(codec.to_json(preset), Candidate, "preset", CandidateError) == preset
 
 
@@ -58,7 +58,7 @@ def test_it_becomes_an_int8_network_in_which_every_convolution_clusters(preset: 
 
 @pytest.mark.parametrize("name", ["trec_squeezenet", "trec_squeezenet_bypass", "trec_squeezenet_complex_bypass"])
 def test_squeezenet_has_the_published_numbers_of_slices(name: str) -> None:
-    preset = read_candidate(name)
+    preset = load_candidate(name)
     shapes = conv_shapes(build_model(preset, (32, 32, 3), 10), (32, 32, 3))
     slices = {layer: shapes[layer].unfolded_length // config.vector_length for layer, config in given(preset).items()}
     assert [n for layer, n in slices.items() if not layer.endswith("bypass")] == SQUEEZENET_SLICES
@@ -70,4 +70,4 @@ def test_squeezenet_has_the_published_numbers_of_slices(name: str) -> None:
 
 def test_an_unknown_preset_is_an_error_that_lists_the_known() -> None:
     with pytest.raises(CandidateError, match="'nonsense'; choose from mnist2k, trec_cifarnet, trec_squeezenet"):
-        read_candidate("nonsense")
+        load_candidate("nonsense")

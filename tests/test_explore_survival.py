@@ -1,10 +1,8 @@
 """A search in a process of its own, which is killed, interrupted, locked out or out of space."""
 
-import os
 import random
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fake_evaluation import SPACE, evaluation_of
-from searching import FAKE, counted, log_of, run
+from searching import FAKE, counted, log_of, run, start
 
 from trec_dse import codec
 from trec_dse.candidate import Candidate
@@ -32,17 +30,6 @@ def space(tmp_path: Path) -> SearchSpace:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "study"
-
-
-def start(space: SearchSpace, folder: Path, n_trials: int, workers: int = 2, before: str = "") -> subprocess.Popen[str]:
-    program = f"{before}\nimport sys, fake_evaluation\nfake_evaluation.main(*sys.argv[1:])"
-    return subprocess.Popen(
-        [sys.executable, "-c", program, space.given, str(folder), str(n_trials), str(workers)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
-    )
 
 
 def read_until(search: subprocess.Popen[str], is_last: Callable[[str], bool]) -> list[str]:

@@ -13,7 +13,7 @@ ROOMS: list[tuple[str, set[str]]] = [
         "leaves",
         {"errors", "candidate", "codec", "target", "results", "resources", "plugins", "durable", "protocol", "device"},
     ),
-    ("words of a search", {"objectives", "events", "pareto", "toolchain"}),
+    ("words of a search", {"objectives", "events", "pareto", "toolchain", "rungs", "foresight", "settings"}),
     ("the intermediate representation", {"graph"}),
     ("TREC in floating point", {"trec"}),
     (
@@ -40,14 +40,15 @@ ROOMS: list[tuple[str, set[str]]] = [
             "influence",
             "pick",
             "storage",
+            "sampling",
             "workers",
             "progress",
             "doctor",
             "flash",
         },
     ),
-    ("who knows the order", {"evaluate", "report", "importing"}),
-    ("from network to figures", {"measure", "explore", "rescore"}),
+    ("who knows the order", {"course", "evaluate", "report", "importing"}),
+    ("from network to figures", {"measure", "explore", "coordinator", "ledger", "warm_start", "rescore"}),
     ("what may be wrong", {"diagnose"}),
     ("the command line", {"cli", "__main__", "__init__"}),
 ]
@@ -57,7 +58,7 @@ ALLOWED_AMONG_STAGES = {("executors", "executors"), ("storage", "workers")}
 # imports that would make a light command heavy: who may use them
 ONLY = {
     "torch_pruning": {"prune", "importance"},
-    "optuna": {"explore", "storage", "search_space", "rescore"},
+    "optuna": {"coordinator", "ledger", "sampling", "storage", "search_space", "rescore", "warm_start"},
     "serial": {"executors", "doctor"},
     "elftools": {"firmware", "twin"},
     "plotly": {"plots", "report"},

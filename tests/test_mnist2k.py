@@ -11,7 +11,6 @@ from twin_programs import BUILD_ID, M0_PLUS, M4
 
 from trec_dse import codec
 from trec_dse.cli import main
-from trec_dse.cli.estimate import read_candidate
 from trec_dse.codegen import generate, kernel_sources
 from trec_dse.datasets._types import placeholder
 from trec_dse.errors import StudyError
@@ -22,6 +21,7 @@ from trec_dse.memory import plan_memory
 from trec_dse.ops._four_bits import MOST_SHIFT
 from trec_dse.resources import data_folder
 from trec_dse.results import Evaluation
+from trec_dse.search_space import load_candidate
 from trec_dse.store import load_graph
 from trec_dse.target import Target
 
@@ -66,7 +66,7 @@ def test_all_files_together_are_small() -> None:
 
 
 def test_the_shipped_network_is_the_candidate_s(graph: QuantizedGraph) -> None:
-    preset = read_candidate("mnist2k")
+    preset = load_candidate("mnist2k")
     untrained = untrained_graph(preset, placeholder("mnist", (28, 28, 1), 10))
     assert [node.op for node in untrained.nodes] == [node.op for node in graph.nodes]
     assert (evaluation().candidate.network, evaluation().candidate.recipe.quantization.bits) == ("mnist2k", 4)

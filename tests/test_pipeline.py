@@ -12,8 +12,9 @@ import pytest
 from trec_dse import codec, datasets, plugins
 from trec_dse.candidate import Candidate, PruningRecipe, QuantizationRecipe, Recipe, TrecPolicy
 from trec_dse.cli import main
+from trec_dse.course import calibration_images
 from trec_dse.errors import InputError, StudyError, TargetError
-from trec_dse.evaluate import calibration_images, evaluate, evaluate_json, network_folder
+from trec_dse.evaluate import evaluate, evaluate_json, network_folder
 from trec_dse.measure import measure, read_manifest
 from trec_dse.quantize import quantize
 from trec_dse.results import EvaluateRequest, Evaluation, MeasureRequest

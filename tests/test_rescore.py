@@ -9,10 +9,11 @@ from trec_dse import objectives, pareto, plugins, storage
 from trec_dse.datasets import load
 from trec_dse.errors import StudyError, TargetError
 from trec_dse.evaluate import price
-from trec_dse.explore import ExploreSettings, explore, resume
+from trec_dse.explore import explore, resume
 from trec_dse.rescore import rescore
 from trec_dse.results import StudyRecord
 from trec_dse.search_space import load_search_space, sample_at_random
+from trec_dse.settings import ExploreSettings
 from trec_dse.target import Target, load_target
 
 SPACE = """

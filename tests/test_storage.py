@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
 from fake_evaluation import evaluation_of, target
 from optuna.trial import TrialState
@@ -25,7 +24,6 @@ from trec_dse.storage import (
     evaluation_path,
     library_versions,
     load_study,
-    make_sampler,
     open_study,
     read_settings,
     requeue_running,
@@ -67,20 +65,6 @@ def test_a_new_study_is_made_and_found_again(tmp_path: Path) -> None:
     with open_study(tmp_path / "deep" / "folder", "a", OBJECTIVES, seed=0) as study:
         assert [trial.values for trial in study.trials] == [[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]
         assert [direction.name for direction in study.directions] == ["MINIMIZE", "MINIMIZE"]
-
-
-def test_the_sampler_is_named_and_its_seed_moves_on_with_the_study(tmp_path: Path) -> None:
-    def first_values(study: optuna.Study) -> list[int]:
-        return [study.ask().suggest_int("y", 0, 10**9) for _ in range(3)]
-
-    with open_study(tmp_path / "a", "a", OBJECTIVES, seed=5) as study:
-        assert isinstance(study.sampler, optuna.samplers.TPESampler)
-        first = first_values(study)
-    with open_study(tmp_path / "a", "a", OBJECTIVES, seed=5) as study:
-        assert set(first_values(study)).isdisjoint(first)
-    with open_study(tmp_path / "b", "a", OBJECTIVES, seed=5) as study:
-        assert first_values(study) == first
-    assert make_sampler(1) is not make_sampler(1)
 
 
 def test_the_second_coordinator_is_told_the_pid_of_the_first(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from trec_dse.errors import CandidateError
@@ -244,6 +244,26 @@ class Recipe:
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
     pruning: PruningRecipe = field(default_factory=PruningRecipe)
     quantization: QuantizationRecipe = field(default_factory=QuantizationRecipe)
+
+    def shortened(self, epochs: int) -> "Recipe":
+        """The recipe whose later phases suit `epochs` of dense training: of each that there is, one epoch at least.
+
+        The dense phase keeps its epochs, and with them its learning rate; it is only to be left earlier.
+        """
+
+        def share(n: int) -> int:
+            return min(n, max(1, int(n * epochs / self.epochs + 0.5))) if self.epochs else n
+
+        return replace(
+            self,
+            fine_tune_epochs=share(self.fine_tune_epochs),
+            trec_epochs=share(self.trec_epochs),
+            quantization=replace(
+                self.quantization,
+                qat_epochs=share(self.quantization.qat_epochs),
+                frozen_epochs=share(self.quantization.frozen_epochs),
+            ),
+        )
 
 
 @dataclass(frozen=True)

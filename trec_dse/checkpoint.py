@@ -41,6 +41,15 @@ def save_training(path: Path, training: Training) -> None:
     write_bytes(path, save(tensors, {_PROGRESS: progress}))
 
 
+def epochs_done(path: Path) -> int:
+    """After how many epochs the file at `path` was written; 0 if there is none, or none that can be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(json.loads(file.metadata()[_PROGRESS])["epoch"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return 0
+
+
 def restore_training(path: Path, training: Training) -> bool:
     """Put `training` where the file at `path` left it; False, and nothing changed, if there is no file.
 

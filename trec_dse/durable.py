@@ -1,9 +1,14 @@
-"""Write a file so that it is either the old one or the new one, whatever happens in between."""
+"""Write a file so that it is either the old one or the new one, whatever happens in between; one process at a time."""
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from trec_dse.errors import StudyError
+
+_LOCK = "lock"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,3 +46,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[Path]:
+    """A folder, made if need be, for one process at a time; the lock ends with its process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder

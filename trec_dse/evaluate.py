@@ -9,54 +9,43 @@ What a candidate needs in memory follows from its shapes alone, so an untrained 
 first: a candidate that cannot fit is rejected before any training.
 """
 
-import contextlib
-import fcntl
-import shutil
+import math
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trec_dse import codec, datasets
-from trec_dse.candidate import Candidate, Recipe, TrecConfig, content_key
+from trec_dse.candidate import Candidate, TrecConfig, content_key
 from trec_dse.codegen import generate, kernel_sources, network_calls
 from trec_dse.cost import estimate, relative_time, violations, with_notes
+from trec_dse.course import Course, Say, calibration_images, four_bit_graph, nhwc, with_trec
 from trec_dse.datasets import Dataset, Split
-from trec_dse.durable import write_text
+from trec_dse.durable import locked, write_text
 from trec_dse.errors import StudyError, ToolchainError
 from trec_dse.executors.host import HostNetwork
 from trec_dse.footprint import footprint_for
-from trec_dse.four_bits import FourBitNetwork, in_four_bits, pixel_levels
-from trec_dse.graph import INPUT, Graph, Int8Array, QuantizedGraph
-from trec_dse.importance import Ranking
+from trec_dse.graph import INPUT, Int8Array, QuantizedGraph
 from trec_dse.lower import lower
 from trec_dse.memory import plan_memory
 from trec_dse.networks import build_model, pixel_scaling
-from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
-from trec_dse.qat import QatNetwork
-from trec_dse.quantize import calibrate, quantize, quantize_own_scales, quantize_with, with_clusters
-from trec_dse.results import Cost, EvaluateRequest, Evaluation
+from trec_dse.prune import fold_batch_norms, prune
+from trec_dse.quantize import quantize, quantize_own_scales, with_clusters
+from trec_dse.results import Cost, EvaluateRequest, Evaluation, RungResult
 from trec_dse.store import GRAPH, load_graph, save_float_weights, save_graph
 from trec_dse.target import Target
 from trec_dse.toolchain import find_target_compiler
-from trec_dse.train import Aids, train
-from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes
+from trec_dse.trec.apply import conv_shapes
 from trec_dse.trec.policy import ConvShape, Decision, decide, relative_operations
 
-PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
-FOUR_BITS_RATE, FROZEN_RATE = 0.4, 0.1
-WHOLE = ("qat", "four_bits", "frozen")  # phases in which the network computes with whole numbers
-N_RANKING = 256  # training images by which channels are ranked
+N_FORESEEN = 32  # images on which an untrained network's clustering is compared with none
 N_UNTRAINED = 8  # images on which an untrained network's clusters are counted
 UNUSED_BUILD_ID = "0" * 16
-EVALUATION, LOCK, TRAINING = "evaluation.json", "lock", "training"
+EVALUATION, TRAINING, PARENTS = "evaluation.json", "training", "parents"
 _LIBRARIES = ("torch", "torch-pruning", "numpy", "optuna", "trec_dse")
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -83,15 +72,6 @@ class HostRun:
     n_clusters: dict[str, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """The int8 network, the float network that it was made from, and that one's accuracy before int8."""
-
-    graph: QuantizedGraph
-    source: Graph
-    float_accuracy: float
-
-
 def evaluate_json(text: str, progress: Say) -> str:
     """`evaluate` for a worker process: JSON of an `EvaluateRequest` in, JSON of an `Evaluation` out."""
     request = codec.from_json(text, EvaluateRequest, "evaluation request", StudyError)
@@ -99,10 +79,11 @@ def evaluate_json(text: str, progress: Say) -> str:
 
 
 def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
-    """Price the candidate, and train it if it fits. `progress` is told the phase, the epoch and the accuracy.
+    """Price the candidate, and train it if it fits, as far as is asked for. `progress` is told phase, epoch, accuracy.
 
     Everything lasting goes to ``networks/KEY`` beside the candidate's folder, where KEY is the effective network's
-    hash: another candidate that comes down to the same network is answered from there.
+    hash: another candidate that comes down to the same network is answered from there. What networks have in common
+    is under ``parents`` (course.py).
     """
     start, candidate = time.monotonic(), request.candidate
     dataset = load_dataset(candidate, None if request.data_dir is None else Path(request.data_dir))
@@ -117,27 +98,17 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
     )
     if not evaluation.is_feasible:
         return replace(evaluation, seconds=time.monotonic() - start)
-    with _locked(network_folder(Path(request.folder), priced.key)) as folder:
-        known = _known(folder)
-        if known is not None:
-            return _again(known, load_graph(folder), request, priced)
-        course = _Course(candidate, dataset, progress, folder / TRAINING)
-        trained = _train(course, priced.trec.configs)
-        run = run_on_host(trained.graph, dataset, candidate.recipe.n_calibration)
-        cost = with_notes(cost_of(run.graph, request.target), priced.trec.reasons)
-        save_float_weights(trained.source, folder)
-        save_graph(run.graph, folder)
-        evaluation = replace(
-            evaluation,
-            estimated=cost,
-            violations=violations(cost, request.target),
-            float_accuracy=trained.float_accuracy,
-            int8_accuracy=run.accuracy,
-            n_clusters=run.n_clusters,
-            seconds=time.monotonic() - start,
-        )
-        write_text(folder / EVALUATION, codec.to_json(evaluation))
-        shutil.rmtree(folder / TRAINING, ignore_errors=True)
+    if request.epochs == 0:
+        return _foreseen(evaluation, priced, dataset)
+    with locked(network_folder(Path(request.folder), priced.key)) as folder:
+        known = _known(folder, request.epochs)
+        if known is None:
+            evaluation = _trained(evaluation, request, folder, priced, progress)
+        else:
+            evaluation = _again(known, request, folder, priced)
+    evaluation = _with_earlier(evaluation, Path(request.folder))
+    if request.epochs is not None and evaluation.rungs[0].epochs:
+        evaluation = replace(evaluation, rungs=(_untrained_rung(evaluation, priced, dataset), *evaluation.rungs))
     return evaluation
 
 
@@ -173,8 +144,8 @@ def _untrained(candidate: Candidate, dataset: Dataset, target: Target | None) ->
 def _untrained_int8(model: nn.Module, trec: Decision, candidate: Candidate, dataset: Dataset) -> QuantizedGraph:
     images = calibration_images(dataset, N_UNTRAINED)
     if candidate.recipe.quantization.bits == 4:
-        return quantize_own_scales(_in_four_bits(lower(model, dataset.input_shape), dataset, images))
-    return quantize(lower(_with_trec(model, candidate, trec.configs, images), dataset.input_shape), _nhwc(images))
+        return quantize_own_scales(four_bit_graph(lower(model, dataset.input_shape), dataset, images))
+    return quantize(lower(with_trec(model, candidate, trec.configs, images), dataset.input_shape), nhwc(images))
 
 
 def cost_of(graph: QuantizedGraph, target: Target) -> Cost:
@@ -196,11 +167,6 @@ def as_read(dataset: Dataset, candidate: Candidate) -> Dataset:
     """`dataset` normalised as the candidate's network asks for, where that is not by its own mean and deviation."""
     scaling = pixel_scaling(candidate, dataset.input_shape[2])
     return dataset if scaling is None else replace(dataset, mean=scaling.mean, std=scaling.std)
-
-
-def calibration_images(dataset: Dataset, n: int) -> Tensor:
-    """`n` normalised training images (n, C, H, W)."""
-    return dataset.normalise(dataset.train.stratified(n).images)
 
 
 def network_folder(candidate_folder: Path, key: str) -> Path:
@@ -235,139 +201,100 @@ def run_on_host(graph: QuantizedGraph, dataset: Dataset, n_calibration: int) -> 
 
 def int8_images(graph: QuantizedGraph, dataset: Dataset, split: Split) -> Int8Array:
     """The images of a split as the network reads them: int8 (n, H, W, C)."""
-    return graph.quantize_images(_nhwc(dataset.normalise(split.images)).numpy())
+    return graph.quantize_images(nhwc(dataset.normalise(split.images)).numpy())
 
 
-def _known(folder: Path) -> Evaluation | None:
-    path = folder / EVALUATION
-    if not path.is_file() or not (folder / GRAPH).is_file():
-        return None
-    return codec.from_json(path.read_text(encoding="utf-8"), Evaluation, str(path), StudyError)
+def _trained(evaluation: Evaluation, request: EvaluateRequest, folder: Path, priced: Price, say: Say) -> Evaluation:
+    """The evaluation with what training shows; written to `folder`, together with the network if it is finished."""
+    start, candidate = time.monotonic(), request.candidate
+    dataset = load_dataset(candidate, None if request.data_dir is None else Path(request.data_dir))
+    total = candidate.recipe.epochs
+    epochs = total if request.epochs is None else min(request.epochs, total)
+    is_whole = epochs == total
+    course = Course(candidate, dataset, epochs, say, folder.parent.parent / PARENTS, folder / TRAINING)
+    trained = course.run(priced.trec.configs)
+    run = run_on_host(trained.graph, dataset, candidate.recipe.n_calibration)
+    cost = with_notes(cost_of(run.graph, request.target), priced.trec.reasons)
+    evaluation = replace(
+        evaluation,
+        estimated=cost,
+        violations=violations(cost, request.target),
+        float_accuracy=trained.float_accuracy,
+        int8_accuracy=run.accuracy,
+        n_clusters=run.n_clusters,
+        seconds=time.monotonic() - start,
+        rungs=(RungResult(epochs, 1 - run.accuracy, course.n_trained),),
+        fidelity=1.0 if is_whole else epochs / total,
+    )
+    if is_whole:
+        save_float_weights(trained.source, folder)
+        save_graph(run.graph, folder)
+    write_text(folder / (EVALUATION if is_whole else _rung_file(epochs)), codec.to_json(evaluation))
+    course.clear()
+    return evaluation
 
 
-def _again(known: Evaluation, graph: QuantizedGraph, request: EvaluateRequest, priced: Price) -> Evaluation:
+def _foreseen(evaluation: Evaluation, priced: Price, dataset: Dataset) -> Evaluation:
+    """The evaluation of an untrained network: it guesses, and its clustering has an error that foretells more."""
+    chance, rung = 1 / dataset.n_classes, _untrained_rung(evaluation, priced, dataset)
+    return replace(evaluation, float_accuracy=chance, int8_accuracy=chance, rungs=(rung,), fidelity=0.0)
+
+
+def _untrained_rung(evaluation: Evaluation, priced: Price, dataset: Dataset) -> RungResult:
+    return RungResult(0, clustering_error(evaluation.candidate, priced.trec.configs, dataset), 0)
+
+
+def clustering_error(candidate: Candidate, configs: dict[str, TrecConfig], dataset: Dataset) -> float:
+    """What TREC changes in the logits of the untrained network: mean square of it, as a share of their variance."""
+    if not configs:
+        return 0.0
+    images = calibration_images(dataset, N_FORESEEN)
+    model = build_model(candidate, dataset.input_shape, dataset.n_classes).eval()
+    dense = fold_batch_norms(_pruned(model, candidate, dataset))
+    clustered = with_trec(dense, candidate, configs, images).eval()
+    with torch.no_grad():
+        logits = dense(images)
+        difference = clustered(images) - logits
+    variance = float(((logits - logits.mean(dim=0)) ** 2).mean())
+    return float((difference**2).mean()) / max(variance, 1e-12)
+
+
+def _rung_file(epochs: int) -> str:
+    return f"rung_{epochs}.json"
+
+
+def _known(folder: Path, epochs: int | None) -> Evaluation | None:
+    """What is known of a network after all its training, or else after `epochs` of it."""
+    names = [EVALUATION] if epochs is None else [EVALUATION, _rung_file(epochs)]
+    for path in (folder / name for name in names):
+        if path.is_file() and (path.name != EVALUATION or (folder / GRAPH).is_file()):
+            return codec.from_json(path.read_text(encoding="utf-8"), Evaluation, str(path), StudyError)
+    return None
+
+
+def _again(known: Evaluation, request: EvaluateRequest, folder: Path, priced: Price) -> Evaluation:
     """A trained network's evaluation for another candidate that comes down to it, or another board."""
-    cost, target = with_notes(cost_of(graph, request.target), priced.trec.reasons), request.target
+    target = request.target
+    cost = cost_of(load_graph(folder), target) if known.fidelity == 1 else priced.cost
     limits = violations(cost, target)
-    return replace(known, candidate=request.candidate, target=target.name, estimated=cost, violations=limits)
+    rungs = tuple(replace(rung, trained=0) for rung in known.rungs[-1:])
+    known = replace(known, candidate=request.candidate, target=target.name, violations=limits, rungs=rungs)
+    return replace(known, estimated=with_notes(cost, priced.trec.reasons))
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[Path]:
-    """Only one process at a time trains a network; the lock goes with its process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
-
-
-@dataclass(frozen=True)
-class _Course:
-    """What the phases of one candidate's training share; checkpoints of every epoch lie in `folder`."""
-
-    candidate: Candidate
-    dataset: Dataset
-    progress: Say
-    folder: Path
-
-    def run(
-        self,
-        name: str,
-        model: nn.Module,
-        *,
-        teacher: nn.Module | None = None,
-        after_epoch: Callable[[int], None] | None = None,
-    ) -> float:
-        """Train `model` through the phase `name`; `after_epoch` changes it in ways that no checkpoint holds."""
-        recipe = self.candidate.recipe
-        epochs, share = {
-            "dense": (recipe.epochs, 1.0),
-            "pruned": (recipe.fine_tune_epochs, PRUNED_RATE),
-            "trec": (recipe.trec_epochs, TREC_RATE),
-            "folded": (recipe.trec_epochs, TREC_RATE),
-            "qat": (recipe.quantization.qat_epochs, QAT_RATE),
-            "four_bits": (recipe.quantization.qat_epochs, FOUR_BITS_RATE),
-            "frozen": (recipe.quantization.frozen_epochs, FROZEN_RATE),
-        }[name]
-
-        def on_epoch(epoch: int, n_epochs: int, loss: float, accuracy: float) -> None:
-            self.progress(f"{name} epoch {epoch}/{n_epochs}, loss {loss:.3f}, {100 * accuracy:.1f} %")
-            if after_epoch is not None:
-                after_epoch(epoch)
-
-        checkpoint = self.folder / f"{name}.safetensors" if after_epoch is None else None
-        accuracy = train(
-            model,
-            self.dataset,
-            _in_whole_numbers(recipe) if name in WHOLE else recipe,
-            epochs=epochs,
-            learning_rate=share * recipe.learning_rate,
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            on_epoch=on_epoch,
-            aids=Aids(teacher, checkpoint),
-        )
-        model.cpu()  # pruning, lowering and quantising are quick and the same everywhere
-        return accuracy
-
-
-def _in_whole_numbers(recipe: Recipe) -> Recipe:
-    """The recipe without bfloat16, which cannot count beyond 256."""
-    return replace(recipe, training=replace(recipe.training, mixed_precision=False))
-
-
-def _train(course: _Course, configs: dict[str, TrecConfig]) -> _Trained:
-    candidate, dataset = course.candidate, course.dataset
-    model = _trained_and_pruned(build_model(candidate, dataset.input_shape, dataset.n_classes), course)
-    course.run("pruned", model)
-    dense = fold_batch_norms(model)
-    images = calibration_images(dataset, candidate.recipe.n_calibration)
-    model = _with_trec(dense, candidate, configs, images)
-    accuracy = course.run("trec" if configs else "folded", model, teacher=dense)
-    source, recipe = lower(model.eval(), dataset.input_shape), candidate.recipe.quantization
-    if recipe.bits == 4:
-        return _trained_in_four_bits(course, source, accuracy)
-    if not recipe.qat_epochs:
-        return _Trained(quantize(source, _nhwc(images), recipe), source, accuracy)
-    learn_hashes = candidate.recipe.hash_gradient != "none"
-    network = QatNetwork(source, calibrate(source, _nhwc(images), recipe), learn_hashes=learn_hashes)
-    course.run("qat", network, teacher=dense)
-    return _Trained(quantize_with(network.graph, network.ranges, _nhwc(images)), network.graph, accuracy)
-
-
-def _trained_in_four_bits(course: _Course, source: Graph, accuracy: float) -> _Trained:
-    """The 4-bit network: its exponents learn with its weights at first, and are left alone in the end."""
-    images = calibration_images(course.dataset, course.candidate.recipe.n_calibration)
-    network = FourBitNetwork(_in_four_bits(source, course.dataset, images))
-    course.run("four_bits", network)
-    network.freeze()
-    course.run("frozen", network)
-    return _Trained(quantize_own_scales(network.graph), network.graph, accuracy)
-
-
-def _in_four_bits(source: Graph, dataset: Dataset, images: Tensor) -> Graph:
-    return in_four_bits(source, _nhwc(images), pixel_levels(dataset.mean, dataset.std))
-
-
-def _trained_and_pruned(model: nn.Module, course: _Course) -> nn.Module:
-    """The network after its dense training, without the channels that the candidate prunes."""
-    candidate, dataset = course.candidate, course.dataset
-    recipe, method = candidate.recipe, candidate.recipe.pruning
-    if not candidate.pruning:
-        course.run("dense", model)
-        return model
-    chosen = dataset.train.stratified(N_RANKING, recipe.seed)
-    labels = torch.from_numpy(chosen.labels.copy())
-    ranking = Ranking(method.heuristic, dataset.normalise(chosen.images), labels, recipe.seed)
-    gradual = GradualPruning(model, dataset.input_shape, candidate.pruning, ranking=ranking)
-
-    def after_epoch(epoch: int) -> None:
-        due = agp_progress(epoch, recipe.epochs, method)
-        if due:
-            gradual.mask(due)
-
-    course.run("dense", model, after_epoch=after_epoch if method.schedule == "agp" else None)
-    gradual.release()
-    return prune(model, dataset.input_shape, candidate.pruning, ranking=ranking, masked=gradual.masked)
+def _with_earlier(evaluation: Evaluation, folder: Path) -> Evaluation:
+    """The evaluation with the rungs that the same candidate has behind it, and the time that they took."""
+    path = folder / EVALUATION
+    if not path.is_file():
+        return evaluation
+    try:
+        earlier = codec.from_json(path.read_text(encoding="utf-8"), Evaluation, str(path), StudyError)
+    except StudyError:  # of an older release, or damaged: it is about to be replaced
+        return evaluation
+    last = evaluation.rungs[-1].epochs if evaluation.rungs else math.inf
+    rungs = tuple(rung for rung in earlier.rungs if rung.epochs < last)
+    seconds = earlier.seconds if rungs else 0.0
+    return replace(evaluation, rungs=(*rungs, *evaluation.rungs), seconds=evaluation.seconds + seconds)
 
 
 def _pruned(model: nn.Module, candidate: Candidate, dataset: Dataset) -> nn.Module:
@@ -390,17 +317,3 @@ def _decision(model: nn.Module, candidate: Candidate, dataset: Dataset, target: 
         return max(cycles, relative_operations(shape, config))
 
     return decide(candidate.trec, shapes, on_target)
-
-
-def _with_trec(model: nn.Module, candidate: Candidate, configs: dict[str, TrecConfig], images: Tensor) -> nn.Module:
-    recipe = candidate.recipe
-    changed = apply_trec(
-        model, configs, images, hash_gradient=recipe.hash_gradient, kernel_surrogate=recipe.kernel_surrogate
-    )
-    if recipe.hash_start == "gaussian":
-        draw_hashes(changed, recipe.hash_seed)
-    return changed
-
-
-def _nhwc(images: Tensor) -> Tensor:
-    return images.permute(0, 2, 3, 1).contiguous()

@@ -36,7 +36,14 @@ class TrialProgress:
 
 @dataclass(frozen=True)
 class TrialDone:
-    """A trial is complete or cannot fit; it is on disk."""
+    """A trial is complete, stopped or cannot fit; it is on disk."""
+
+    record: TrialRecord
+
+
+@dataclass(frozen=True)
+class TrialPromoted:
+    """A trial that was done before has been trained on; `record` is what it shows now."""
 
     record: TrialRecord
 
@@ -75,5 +82,13 @@ class SearchDone:
 
 
 Event = (
-    SearchStarted | TrialStarted | TrialProgress | TrialDone | TrialDuplicate | TrialFailed | WorkerDied | SearchDone
+    SearchStarted
+    | TrialStarted
+    | TrialProgress
+    | TrialDone
+    | TrialPromoted
+    | TrialDuplicate
+    | TrialFailed
+    | WorkerDied
+    | SearchDone
 )

@@ -24,6 +24,7 @@ from trec_dse.events import (
     TrialDuplicate,
     TrialFailed,
     TrialProgress,
+    TrialPromoted,
     TrialStarted,
     WorkerDied,
 )
@@ -67,7 +68,7 @@ class SearchState:
     @property
     def feasible_share(self) -> float:
         """Share of the evaluated trials that keep every limit; 0 before the first."""
-        n_feasible = sum(record.state == "complete" for record in self.records.values())
+        n_feasible = sum(record.state in ("complete", "stopped") for record in self.records.values())
         return n_feasible / len(self.records) if self.records else 0.0
 
     @property
@@ -88,14 +89,15 @@ class SearchState:
             case TrialProgress():
                 if event.number in self.running:
                     self.running[event.number].text = event.text
-            case TrialDone():
+            case TrialDone() | TrialPromoted():
                 self._add(event.record)
             case TrialDuplicate():
                 self.running.pop(event.record.number, None)
                 self.n_duplicates += 1
             case TrialFailed():
                 self.running.pop(event.number, None)
-                self.n_failed += 1
+                # one that was done and could not be trained on stays what it was
+                self.n_failed += event.number not in self.records
                 self.last_message = f"trial {event.number} failed: {event.message}"
             case WorkerDied():
                 self.last_message = _death(event)
@@ -116,7 +118,9 @@ class SearchState:
     def _add(self, record: TrialRecord) -> None:
         self.running.pop(record.number, None)
         self.records[record.number] = record
-        self.front = pareto.front(self.records.values(), self.objectives)
+        # all others were dominated before, so the front suffices
+        others = [other for other in self.front if other.number != record.number]
+        self.front = pareto.front([*others, record], self.objectives)
 
 
 class SearchView(Protocol):
@@ -201,6 +205,8 @@ def plain_line(event: Event, state: SearchState) -> str:
             line = f"{event.name}: {event.n_trials} trials, {event.workers} at a time{resumed}"
         case TrialDone(record):
             line = f"{counter} trial {record.number}: {_outcome(record, state.objectives)}"
+        case TrialPromoted(record):
+            line = f"{counter} trial {record.number} trained on: {_outcome(record, state.objectives)}"
         case TrialDuplicate(record, of):
             line = f"{counter} trial {record.number}: same candidate as trial {of}"
         case TrialFailed(number, message):
@@ -269,7 +275,10 @@ def _outcome(record: TrialRecord, objectives: tuple[Objective, ...]) -> str:
         return record.message
     if not record.evaluation.is_feasible:
         return f"does not fit: {_excess(record.evaluation)}"
-    return ", ".join(f"{o.label} {o.value(record.evaluation):.2f} {o.unit}" for o in objectives)
+    values = ", ".join(f"{o.label} {o.value(record.evaluation):.2f} {o.unit}" for o in objectives)
+    if record.evaluation.fidelity == 0:
+        return f"untrained: {values}"
+    return values if record.state == "complete" else f"after {record.evaluation.rungs[-1].epochs} epochs: {values}"
 
 
 def _excess(evaluation: Evaluation) -> str:

@@ -135,6 +135,22 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class RungResult:
+    """How a candidate stood after part of its training.
+
+    Attributes:
+        epochs: of dense training; the phases behind it were shortened in proportion.
+        error: share of the validation images that the int8 network classified wrongly; after 0 epochs what clustering
+            changes in the logits, as a share of their variance.
+        trained: epochs of all phases that were run for this, 0 where others had already run them.
+    """
+
+    epochs: int
+    error: float
+    trained: int
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All that is known about one candidate on one target.
 
@@ -146,6 +162,8 @@ class Evaluation:
         n_clusters: per TREC layer, N_c of each calibration image, summed over the slices, as the C code counts them.
         violations: per limit, used / limit - 1; feasible when none is above 0.
         versions: package and library versions, data hash and seed: what one needs to repeat it.
+        rungs: what it showed on the way, least training first; the last is what the accuracies are of.
+        fidelity: share of the recipe's dense epochs that the accuracies rest on; 1 is the whole recipe.
     """
 
     candidate: Candidate
@@ -160,6 +178,13 @@ class Evaluation:
     n_clusters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seconds: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
+    rungs: tuple[RungResult, ...] = ()
+    fidelity: float = 1.0
+
+    @property
+    def trained_epochs(self) -> int:
+        """Epochs of all phases that were run for this candidate."""
+        return sum(rung.trained for rung in self.rungs)
 
     @property
     def is_feasible(self) -> bool:
@@ -169,12 +194,18 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What a worker is asked, as JSON. `folder`: where the candidate's files go; `data_dir`: None for the cache."""
+    """What a worker is asked, as JSON.
+
+    Attributes:
+        data_dir: None for the cache; folder: where the candidate's files go.
+        epochs: of the dense training after which to judge the candidate, 0 for no training; None: after all of them.
+    """
 
     candidate: Candidate
     target: Target
     data_dir: str | None
     folder: str
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -189,14 +220,15 @@ class MeasureRequest:
     n_images: int
 
 
-TrialState = Literal["complete", "infeasible", "failed", "interrupted", "running"]
+TrialState = Literal["complete", "stopped", "infeasible", "failed", "interrupted", "running"]
 
 
 @dataclass(frozen=True)
 class TrialRecord:
     """One trial of a study. `evaluation` is None while it runs and where it failed; `message` says why it failed.
 
-    An interrupted trial was cut off with the search, and has been tried again under another number.
+    A stopped trial was judged after part of its training; it is on no front, but may be trained on when others turn
+    out worse. An interrupted trial was cut off with the search, and has been tried again under another number.
     """
 
     number: int

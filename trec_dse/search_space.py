@@ -22,7 +22,7 @@ from optuna.trial import BaseTrial
 
 from trec_dse import codec, plugins
 from trec_dse.candidate import Candidate
-from trec_dse.errors import SearchSpaceError, TrecDseError
+from trec_dse.errors import CandidateError, SearchSpaceError, TrecDseError
 
 _TRIES_PER_CANDIDATE = 20
 
@@ -128,6 +128,16 @@ def sample(space: SearchSpace, trial: BaseTrial) -> Candidate:
     except (TypeError, ValueError, AttributeError) as problem:
         raise SearchSpaceError(f"{where}: {problem}") from problem
     return codec.from_json(text, Candidate, where, SearchSpaceError)
+
+
+def load_candidate(given: str) -> Candidate:
+    """The candidate of a JSON file, or the preset of that name; CandidateError says what is wrong with it."""
+    path = plugins.data_file("presets", given, ".json", CandidateError)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise CandidateError(f"{path}: cannot be read: {problem.strerror}") from problem
+    return codec.from_json(text, Candidate, str(path), CandidateError)
 
 
 def sample_at_random(space: SearchSpace, n: int, seed: int = 0) -> list[Candidate]:

@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -22,7 +22,7 @@ from platform import python_version
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import OptunaError
-from optuna.samplers import RandomSampler, TPESampler
+from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -35,6 +35,7 @@ from trec_dse.errors import StudyError
 from trec_dse.objectives import Objective
 from trec_dse.results import Evaluation, StudyRecord, TrialRecord
 from trec_dse.results import TrialState as RecordState
+from trec_dse.settings import SamplerSettings
 from trec_dse.target import Target
 
 JOURNAL = "study.journal"
@@ -47,9 +48,11 @@ KEY = "key"
 MESSAGE = "message"
 DUPLICATE_OF = "duplicate_of"
 RETRY_OF = "retry_of"
+PRESET = "preset"  # name of the shipped candidate that the trial is, instead of one that the sampler makes
+PROMOTED = "promoted_from"  # rung: the trial tells what the one that it is a duplicate of shows after more training
+RUNG, FIDELITY, EPOCHS, FEATURES = "rung", "fidelity", "epochs", "features"
 _QUEUED_PARAMS = "queued_params"
 
-_STARTUP_TRIALS = 10
 _DATABASE_ERRORS = (SQLAlchemyError, OptunaError, ImportError, ValueError)
 
 
@@ -63,6 +66,7 @@ class StudySettings:
         n_train: training images of every candidate; None leaves it to the search space.
         n_trials: how many the study was last asked to hold; alone of all this it may change.
         storage: database that holds the trials, without its password; None: the journal in the folder.
+        sampler: where candidates come from; reduction: one in so many is trained on at each rung.
     """
 
     name: str
@@ -76,6 +80,8 @@ class StudySettings:
     n_trials: int
     storage: str | None
     versions: Mapping[str, str]
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    reduction: int = 1
 
 
 def library_versions() -> dict[str, str]:
@@ -149,8 +155,7 @@ def open_study(
     """The study of a folder for the one process that asks and tells; made if there is none.
 
     A torn last line of the journal is cut off and kept in a `.bak` file; a lock that a killed process left
-    is removed. The sampler's seed depends on `seed` and on how many trials there are, as Optuna stores no
-    sampler state.
+    is removed. The study samples at random until it is given another sampler.
 
     Raises `StudyError` if another process searches in this folder, or a journal line other than the last is damaged.
     """
@@ -171,17 +176,7 @@ def open_study(
             raise StudyError(f"the storage of {folder} cannot be opened: {problem}") from problem
         if [direction.name.lower() for direction in study.directions] != directions:
             raise StudyError(f"the storage holds a study {name!r} with other objectives; use a folder of another name")
-        study.sampler = make_sampler(seed + len(study.get_trials(deepcopy=False)))
         yield study
-
-
-def make_sampler(seed: int) -> TPESampler:
-    """The sampler of a search.
-
-    Univariate, because the multivariate one collapses onto few points of a constrained space with several
-    objectives; with constant liar, because several trials run at once.
-    """
-    return TPESampler(multivariate=False, constant_liar=True, n_startup_trials=_STARTUP_TRIALS, seed=seed)
 
 
 def requeue_running(study: optuna.Study) -> int:
@@ -193,7 +188,8 @@ def requeue_running(study: optuna.Study) -> int:
     for trial in running:
         # a queued trial that was cut off again before it suggested anything still has to be what it was queued as
         params = {**trial.user_attrs.get(_QUEUED_PARAMS, {}), **trial.params}
-        study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number, _QUEUED_PARAMS: params})
+        kept = {PRESET: trial.user_attrs[PRESET]} if PRESET in trial.user_attrs else {}
+        study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number, _QUEUED_PARAMS: params, **kept})
         study.tell(trial.number, state=TrialState.FAIL)
     return len(running)
 
@@ -201,6 +197,11 @@ def requeue_running(study: optuna.Study) -> int:
 def evaluation_path(folder: Path, key: str) -> Path:
     """Where the evaluation of a candidate lies, or will."""
     return folder / "candidates" / key / "evaluation.json"
+
+
+def candidate_path(folder: Path, key: str) -> Path:
+    """Where a candidate lies that was given to a worker."""
+    return folder / "candidates" / key / "candidate.json"
 
 
 def read_evaluation(folder: Path, key: str) -> Evaluation | None:
@@ -267,12 +268,16 @@ def _record(folder: Path, trial: FrozenTrial, retries: Mapping[int, int]) -> Tri
         message = f"{evaluation_path(folder, key)} is missing; it was there when the trial ended"
         return TrialRecord(trial.number, "failed", trial.params, None, message)
     message = f"same candidate as trial {trial.user_attrs[DUPLICATE_OF]}" if DUPLICATE_OF in trial.user_attrs else ""
+    if PROMOTED in trial.user_attrs:
+        message += ", trained on"
     return TrialRecord(trial.number, record_state(evaluation), trial.params, evaluation, message)
 
 
 def record_state(evaluation: Evaluation) -> RecordState:
     """How a trial with this evaluation ended."""
-    return "complete" if evaluation.is_feasible and evaluation.int8_accuracy is not None else "infeasible"
+    if not evaluation.is_feasible or evaluation.int8_accuracy is None:
+        return "infeasible"
+    return "complete" if evaluation.fidelity == 1 else "stopped"
 
 
 @contextlib.contextmanager

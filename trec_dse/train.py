@@ -43,10 +43,12 @@ class Aids:
     Attributes:
         teacher: the network that is imitated where `TrainingRecipe` asks for distillation.
         checkpoint: file that holds the state after every epoch; a training that finds it goes on from there.
+        until: pause after so many of the epochs; with the checkpoint the rest can follow as if it had not been paused.
     """
 
     teacher: nn.Module | None = None
     checkpoint: Path | None = None
+    until: int | None = None
 
 
 def train(  # noqa: PLR0913 - the eight are one sentence: who learns what, how, how long, where, who watches and helps
@@ -78,7 +80,8 @@ def train(  # noqa: PLR0913 - the eight are one sentence: who learns what, how, 
         if aids.checkpoint is not None:
             restore_training(aids.checkpoint, training)
         lesson = _Lesson.of(dataset, recipe, imitation, device)
-        while training.epoch < epochs:
+        last = epochs if aids.until is None else min(epochs, aids.until)
+        while training.epoch < last:
             loss = _epoch(training, lesson, epochs, learning_rate)
             if not math.isfinite(loss):
                 raise CandidateError(
@@ -92,10 +95,10 @@ def train(  # noqa: PLR0913 - the eight are one sentence: who learns what, how, 
                 save_training(aids.checkpoint, training)
             if on_epoch is not None:
                 on_epoch(training.epoch, epochs, loss, training.accuracy)
-    if training.averaged is not None and epochs:
+    if training.averaged is not None and training.epoch:
         model.load_state_dict(training.averaged.module.state_dict())
     model.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    return training.accuracy if epochs else accuracy(model, dataset, dataset.validation, device=device)
+    return training.accuracy if training.epoch else accuracy(model, dataset, dataset.validation, device=device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from trec_dse import __version__, plugins
 from trec_dse.flash import DRIVE, TOOLS
+from trec_dse.settings import N_TPE, REDUCTION, SAMPLERS
 
 _OVERVIEW = """\
 Search networks that fit a microcontroller: accuracy, SRAM, Flash and latency together.
@@ -99,13 +100,43 @@ def _search(verbs: _Verbs) -> None:
     )
     parser.add_argument("space", help=f"a search space ({spaces}) or the path of a .py, which is run")
     _target(parser)
-    parser.add_argument("--trials", type=_positive, default=50, metavar="N", help="trials in the end (default 50)")
+    parser.add_argument("--trials", type=_positive, default=50, metavar="N", help="candidates in the end (default 50)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the study's folder (default runs/SPACE-TARGET)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sampler (default 0)")
     parser.add_argument("--objectives", metavar="A,B", default="error,sram,flash,latency", help="default: %(default)s")
     parser.add_argument("--n-train", type=_positive, metavar="N", help="training images instead of the space's number")
     parser.add_argument("--storage", metavar="URL", help="an Optuna database instead of the journal file in DIR")
+    _how_to_search(parser)
     _running(parser)
+
+
+def _how_to_search(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "how it searches",
+        "Candidates are judged untrained first, then after a 27th, a ninth, a third and all of their epochs; at each "
+        "of these rungs one in three goes on, those that add most to the front. Training goes on where it paused. What "
+        "two networks have in common is trained once. Fronts and `pick` hold only what was trained to the end.",
+    )
+    group.add_argument(
+        "--reduction", type=_positive, default=REDUCTION, metavar="N", help="one in N goes on (default 3); 1 trains all"
+    )
+    group.add_argument(
+        "--max-epochs", type=_positive, metavar="N", help="start nothing once N epochs were trained, of all candidates"
+    )
+    group.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        default="auto",
+        help="auto: a Latin hypercube, TPE, and evolution from the front after --tpe-trials; nsga2: Optuna's",
+    )
+    group.add_argument(
+        "--tpe-trials", type=_positive, default=N_TPE, metavar="N", help="when auto leaves TPE (default %(default)s)"
+    )
+    group.add_argument(
+        "--warm-start",
+        metavar="DIR|presets",
+        help="try first: the front of another study, whose trained networks are taken along, or the shipped candidates",
+    )
 
 
 def _resume(verbs: _Verbs) -> None:
@@ -117,6 +148,7 @@ def _resume(verbs: _Verbs) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
     parser.add_argument("--trials", type=_positive, metavar="N", help="trials in the end (default: as first asked for)")
+    parser.add_argument("--max-epochs", type=_positive, metavar="N", help="start nothing once N epochs were trained")
     parser.add_argument("--storage", metavar="URL", help="the database, if it needs a password")
     parser.add_argument("--force", action="store_true", help="go on although the search-space file has changed")
     _running(parser)

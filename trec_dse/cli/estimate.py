@@ -8,11 +8,11 @@ from trec_dse import codec, datasets, plugins
 from trec_dse.candidate import Candidate
 from trec_dse.cli.output import KIB, cost_json, print_cost, print_json, print_table
 from trec_dse.datasets import Dataset, Shape
-from trec_dse.errors import CandidateError, DatasetError, TargetError
+from trec_dse.errors import DatasetError, TargetError
 from trec_dse.evaluate import as_read, price
 from trec_dse.networks import brought_shape
 from trec_dse.results import Cost
-from trec_dse.search_space import load_search_space, sample_at_random
+from trec_dse.search_space import load_candidate, load_search_space, sample_at_random
 from trec_dse.target import Target, load_target
 
 
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     """One candidate in full, or random candidates of a space as a table. 1 if the one candidate does not fit."""
     target = load_target(plugins.data_file("targets", args.target, ".toml", TargetError))
     if args.what.endswith(".json") or args.what in plugins.data_names("presets", ".json"):
-        return _one(read_candidate(args.what), target, args)
+        return _one(load_candidate(args.what), target, args)
     space = load_search_space(args.what)
     candidates = sample_at_random(space, args.samples, args.seed)
     dataset = _dataset(space.dataset, args.data, brought_shape(candidates[0]))
@@ -35,16 +35,6 @@ def run(args: argparse.Namespace) -> int:
     title = f"{space.name} on {target.name}: {len(rows)} random candidates, untrained"
     print_table(title, ["network", "TREC", "SRAM KiB", "Flash KiB", "million MACs", "ms"], rows)
     return 0
-
-
-def read_candidate(given: str) -> Candidate:
-    """The candidate of a JSON file, or the preset of that name; CandidateError says what is wrong with it."""
-    path = plugins.data_file("presets", given, ".json", CandidateError)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as problem:
-        raise CandidateError(f"{path}: cannot be read: {problem.strerror}") from problem
-    return codec.from_json(text, Candidate, str(path), CandidateError)
 
 
 def _one(candidate: Candidate, target: Target, args: argparse.Namespace) -> int:

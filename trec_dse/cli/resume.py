@@ -4,8 +4,9 @@ import argparse
 
 from trec_dse import storage
 from trec_dse.cli import finish
-from trec_dse.explore import ExploreSettings, resume
+from trec_dse.explore import resume
 from trec_dse.progress import open_view
+from trec_dse.settings import ExploreSettings
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,6 +19,7 @@ def run(args: argparse.Namespace) -> int:
         data_dir=args.data,
         storage_url=args.storage,
         timeout_s=args.timeout,
+        max_epochs=args.max_epochs,
         force=args.force,
     )
     with open_view(finish.console(args)) as view:

@@ -6,9 +6,10 @@ from pathlib import Path
 from trec_dse import plugins
 from trec_dse.cli import finish
 from trec_dse.errors import SearchSpaceError, TargetError
-from trec_dse.explore import ExploreSettings, explore
+from trec_dse.explore import explore
 from trec_dse.progress import open_view
 from trec_dse.search_space import load_search_space
+from trec_dse.settings import N_START, ExploreSettings, SamplerSettings
 from trec_dse.target import load_target
 
 
@@ -29,6 +30,10 @@ def run(args: argparse.Namespace) -> int:
         n_train=args.n_train,
         storage_url=args.storage,
         timeout_s=args.timeout,
+        sampler=SamplerSettings(args.sampler, n_tpe=max(N_START, args.tpe_trials)),
+        reduction=args.reduction,
+        max_epochs=args.max_epochs,
+        warm_start=args.warm_start,
     )
     with open_view(finish.console(args)) as view:
         explore(space, target, folder, settings=settings, on_event=view.on_event)

@@ -3,8 +3,9 @@
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 
-from trec_dse import objectives, pareto, storage
+from trec_dse import objectives, pareto, rungs, storage
 from trec_dse.cli.output import cost_json, front_headings, front_rows, print_json, print_table
 from trec_dse.results import Measurement, StudyRecord, TrialRecord
 
@@ -21,6 +22,8 @@ def show(study: StudyRecord, names: Sequence[str], *, as_json: bool) -> None:
     chosen = objectives.select(tuple(names))
     front = pareto.front(study.trials, chosen)
     counts = Counter(trial.state for trial in study.trials)
+    judged = rungs.judged(study.trials)
+    correlations = rungs.correlations(judged)
     if as_json:
         print_json(
             {
@@ -29,6 +32,9 @@ def show(study: StudyRecord, names: Sequence[str], *, as_json: bool) -> None:
                 "objectives": [objective.name for objective in chosen],
                 "n_trials": len(study.trials),
                 "n_complete": counts["complete"],
+                "n_stopped": counts["stopped"],
+                "epochs": sum(evaluation.trained_epochs for evaluation in judged),
+                "rungs": [asdict(correlation) for correlation in correlations],
                 "n_infeasible": counts["infeasible"],
                 "n_failed": counts["failed"],
                 "n_interrupted": counts["interrupted"],
@@ -39,6 +45,10 @@ def show(study: StudyRecord, names: Sequence[str], *, as_json: bool) -> None:
         return
     states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     print(f"{study.name} on {study.target.name}: {len(study.trials)} trials ({states or 'none yet'})")
+    if correlations:
+        print(f"{sum(evaluation.trained_epochs for evaluation in judged)} epochs trained; how well rungs foretell:")
+        for c in correlations:
+            print(f"  {rungs.name_of(c.lower)} -> {c.upper} epochs: Spearman {c.rho:.2f} over {c.n} candidates")
     if front:
         print_table("Front", front_headings(chosen), front_rows(front, chosen))
 

@@ -1,0 +1,300 @@
+"""The training of one candidate, phase by phase, to any rung; what candidates have in common is trained once.
+
+    dense -> prune -> fine-tune -> fold -> TREC -> fine-tune -> lower -> calibrate -> train the int8 network -> quantize
+
+The dense training follows the learning rate that its recipe has for all of its epochs. A rung pauses it: what is judged
+there is a branch, a copy that goes through all later phases, shortened in proportion, their learning rates falling to
+zero. The next rung takes the dense training up again, bit for bit, and branches anew. So the last rung gives the very
+network that a training without rungs gives.
+
+    parents/KEY/dense.safetensors      the dense training after its last epoch, until it is complete
+    parents/KEY/after_N.safetensors    a network after N epochs: dense, or pruned and fine-tuned
+    networks/KEY/training/             the later phases of a candidate after their last epoch
+
+A parent's KEY is the hash of all that it depends on: every candidate of the same network and recipe has the same.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from trec_dse import __version__
+from trec_dse.candidate import Candidate, PruningRecipe, QuantizationRecipe, Recipe, TrecConfig, content_key
+from trec_dse.checkpoint import epochs_done
+from trec_dse.codec import unstructure
+from trec_dse.datasets import Dataset
+from trec_dse.durable import locked, write_bytes
+from trec_dse.errors import StudyError
+from trec_dse.four_bits import FourBitNetwork, in_four_bits, pixel_levels
+from trec_dse.graph import Graph, QuantizedGraph
+from trec_dse.importance import Ranking
+from trec_dse.lower import lower
+from trec_dse.networks import build_model
+from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
+from trec_dse.qat import QatNetwork
+from trec_dse.quantize import calibrate, quantize, quantize_own_scales, quantize_with
+from trec_dse.train import Aids, train
+from trec_dse.trec.apply import apply_trec, draw_hashes
+
+PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
+FOUR_BITS_RATE, FROZEN_RATE = 0.4, 0.1
+WHOLE = ("qat", "four_bits", "frozen")  # phases in which the network computes with whole numbers
+N_RANKING = 256  # training images by which channels are ranked
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The int8 network, the float network that it was made from, and that one's accuracy before int8."""
+
+    graph: QuantizedGraph
+    source: Graph
+    float_accuracy: float
+
+
+@dataclass
+class Course:
+    """A candidate's training up to `epochs` of its dense epochs.
+
+    Attributes:
+        parents: folder of what is shared with other candidates; folder: of this candidate's own phases.
+        n_trained: epochs that were really run.
+    """
+
+    candidate: Candidate
+    dataset: Dataset
+    epochs: int
+    progress: Say
+    parents: Path
+    folder: Path
+    n_trained: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._recipe = self.candidate.recipe.shortened(self.epochs)
+
+    def run(self, configs: dict[str, TrecConfig]) -> Trained:
+        """Train; `folder` then holds the last epochs of the later phases, until `clear`."""
+        recipe, dataset = self._recipe, self.dataset
+        dense = fold_batch_norms(self._fine_tuned())
+        images = calibration_images(dataset, recipe.n_calibration)
+        model = with_trec(dense, self.candidate, configs, images)
+        accuracy = self._phase("trec" if configs else "folded", model, teacher=dense)
+        source = lower(model.eval(), dataset.input_shape)
+        if recipe.quantization.bits == 4:
+            return self._in_four_bits(source, images, accuracy)
+        if not recipe.quantization.qat_epochs:
+            return Trained(quantize(source, nhwc(images), recipe.quantization), source, accuracy)
+        ranges = calibrate(source, nhwc(images), recipe.quantization)
+        network = QatNetwork(source, ranges, learn_hashes=recipe.hash_gradient != "none")
+        self._phase("qat", network, teacher=dense)
+        return Trained(quantize_with(network.graph, network.ranges, nhwc(images)), network.graph, accuracy)
+
+    def _in_four_bits(self, source: Graph, images: Tensor, accuracy: float) -> Trained:
+        """The 4-bit network: its exponents learn with its weights at first, and are left alone in the end."""
+        network = FourBitNetwork(four_bit_graph(source, self.dataset, images))
+        self._phase("four_bits", network)
+        network.freeze()
+        self._phase("frozen", network)
+        return Trained(quantize_own_scales(network.graph), network.graph, accuracy)
+
+    def clear(self) -> None:
+        """Remove what is needed only to go on after a crash; to be called once the result is safe."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _dense(self) -> nn.Module:
+        """The network after its dense training so far."""
+        model = self._untrained()
+        folder = self.parents / parent_key(self.candidate, self.dataset)
+
+        def learn(snapshot: Path) -> None:
+            checkpoint = folder / "dense.safetensors"
+            # one that is further on can no longer give this state
+            is_usable = epochs_done(checkpoint) <= self.epochs
+            self._phase("dense", model, checkpoint=checkpoint if is_usable else None)
+            _save(model, snapshot)
+            if self.epochs == self._recipe.epochs:
+                checkpoint.unlink(missing_ok=True)
+
+        self._once(folder / f"after_{self.epochs}.safetensors", model, learn)
+        return model
+
+    def _fine_tuned(self) -> nn.Module:
+        """The network without the channels that the candidate prunes, fine-tuned."""
+        candidate, recipe, shape = self.candidate, self._recipe, self.dataset.input_shape
+        if not candidate.pruning and not recipe.fine_tune_epochs:
+            return self._dense()
+        folder = self.parents / pruned_key(candidate, self.dataset, self.epochs)
+        # which channels go does not change the shapes
+        model = self._untrained()
+        model = (prune(model, shape, candidate.pruning) if candidate.pruning else model).eval()
+
+        def learn(snapshot: Path) -> None:
+            chosen = self._pruned()
+            self._phase("pruned", chosen, checkpoint=folder / "fine_tuned.safetensors")
+            _save(chosen, snapshot)
+            (folder / "fine_tuned.safetensors").unlink(missing_ok=True)
+
+        self._once(folder / f"after_{self.epochs}.safetensors", model, learn)
+        return model
+
+    def _pruned(self) -> nn.Module:
+        if not self.candidate.pruning:
+            return self._dense()
+        if self._recipe.pruning.schedule == "agp":
+            return self._pruned_gradually()
+        return prune(self._dense(), self.dataset.input_shape, self.candidate.pruning, ranking=self._ranking())
+
+    def _pruned_gradually(self) -> nn.Module:
+        """Dense training with more and more channels masked, which no checkpoint holds."""
+        model, recipe, shape = self._untrained(), self._recipe, self.dataset.input_shape
+        ranking, shares = self._ranking(), self.candidate.pruning
+        gradual = GradualPruning(model, shape, shares, ranking=ranking)
+
+        def after_epoch(epoch: int) -> None:
+            due = agp_progress(epoch, recipe.epochs, recipe.pruning)
+            if due:
+                gradual.mask(due)
+
+        self._phase("dense", model, after_epoch=after_epoch)
+        gradual.release()
+        return prune(model, shape, shares, ranking=ranking, masked=gradual.masked)
+
+    def _ranking(self) -> Ranking:
+        recipe = self._recipe
+        chosen = self.dataset.train.stratified(N_RANKING, recipe.seed)
+        labels = torch.from_numpy(chosen.labels.copy())
+        return Ranking(recipe.pruning.heuristic, self.dataset.normalise(chosen.images), labels, recipe.seed)
+
+    def _untrained(self) -> nn.Module:
+        return build_model(self.candidate, self.dataset.input_shape, self.dataset.n_classes)
+
+    def _once(self, snapshot: Path, model: nn.Module, learn: Callable[[Path], None]) -> None:
+        """Put the weights of `snapshot` into `model`; if there are none yet, only one process makes them."""
+        with locked(snapshot.parent):
+            if not snapshot.is_file():
+                learn(snapshot)
+            try:
+                model.load_state_dict(load_file(snapshot))
+            except (SafetensorError, RuntimeError, OSError) as problem:
+                raise StudyError(f"{snapshot}: no weights of this network: {problem}; remove it") from problem
+        model.eval()
+
+    def _phase(
+        self,
+        name: str,
+        model: nn.Module,
+        *,
+        teacher: nn.Module | None = None,
+        checkpoint: Path | None = None,
+        after_epoch: Callable[[int], None] | None = None,
+    ) -> float:
+        """Train `model` through the phase `name`; `after_epoch` changes it in ways that no checkpoint holds."""
+        recipe = self._recipe
+        epochs, share = {
+            "dense": (recipe.epochs, 1.0),
+            "pruned": (recipe.fine_tune_epochs, PRUNED_RATE),
+            "trec": (recipe.trec_epochs, TREC_RATE),
+            "folded": (recipe.trec_epochs, TREC_RATE),
+            "qat": (recipe.quantization.qat_epochs, QAT_RATE),
+            "four_bits": (recipe.quantization.qat_epochs, FOUR_BITS_RATE),
+            "frozen": (recipe.quantization.frozen_epochs, FROZEN_RATE),
+        }[name]
+
+        def on_epoch(epoch: int, n_epochs: int, loss: float, accuracy: float) -> None:
+            self.n_trained += 1
+            self.progress(f"{name} epoch {epoch}/{n_epochs}, loss {loss:.3f}, {100 * accuracy:.1f} %")
+            if after_epoch is not None:
+                after_epoch(epoch)
+
+        if name not in ("dense", "pruned"):
+            checkpoint = self.folder / f"{name}_{self.epochs}.safetensors"
+        accuracy = train(
+            model,
+            self.dataset,
+            _in_whole_numbers(recipe) if name in WHOLE else recipe,
+            epochs=epochs,
+            learning_rate=share * recipe.learning_rate,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            on_epoch=on_epoch,
+            aids=Aids(teacher, checkpoint, self.epochs if name == "dense" else None),
+        )
+        model.cpu()  # pruning, lowering and quantising are quick and the same everywhere
+        return accuracy
+
+
+def parent_key(candidate: Candidate, dataset: Dataset) -> str:
+    """Hash of all that a dense training depends on. What belongs to later phases only is left out of the recipe."""
+    recipe, none = candidate.recipe, Recipe()
+    dense = replace(
+        recipe,
+        fine_tune_epochs=0,
+        trec_epochs=0,
+        hash_gradient=none.hash_gradient,
+        kernel_surrogate=none.kernel_surrogate,
+        hash_start=none.hash_start,
+        hash_seed=none.hash_seed,
+        n_calibration=none.n_calibration,
+        n_validation=none.n_validation,
+        training=replace(recipe.training, distillation=0.0, temperature=1.0, layer_distillation=0.0),
+        pruning=PruningRecipe(),
+        quantization=QuantizationRecipe(),
+    )
+    network = replace(candidate, trec=None, pruning={}, recipe=dense)
+    versions = {"trec_dse": __version__, "torch": torch.__version__}
+    return content_key({"network": unstructure(network), "data": dataset.sha256, "versions": versions})
+
+
+def pruned_key(candidate: Candidate, dataset: Dataset, epochs: int) -> str:
+    """Hash of all that a pruned and fine-tuned network depends on, after `epochs` of dense training."""
+    recipe = candidate.recipe.shortened(epochs)
+    return content_key(
+        {
+            "parent": parent_key(candidate, dataset),
+            "pruning": dict(candidate.pruning),
+            "method": unstructure(recipe.pruning),
+            "fine_tune_epochs": recipe.fine_tune_epochs,
+            "epochs": epochs,
+        }
+    )
+
+
+def with_trec(model: nn.Module, candidate: Candidate, configs: dict[str, TrecConfig], images: Tensor) -> nn.Module:
+    """A copy of a folded `model` whose convolutions named in `configs` cluster, with hashes from `images`."""
+    recipe = candidate.recipe
+    changed = apply_trec(
+        model, configs, images, hash_gradient=recipe.hash_gradient, kernel_surrogate=recipe.kernel_surrogate
+    )
+    if recipe.hash_start == "gaussian":
+        draw_hashes(changed, recipe.hash_seed)
+    return changed
+
+
+def four_bit_graph(source: Graph, dataset: Dataset, images: Tensor) -> Graph:
+    """A lowered graph for the kernels of 4 bits, its scales fitted to `images` (n, C, H, W)."""
+    return in_four_bits(source, nhwc(images), pixel_levels(dataset.mean, dataset.std))
+
+
+def calibration_images(dataset: Dataset, n: int) -> Tensor:
+    """`n` normalised training images (n, C, H, W)."""
+    return dataset.normalise(dataset.train.stratified(n).images)
+
+
+def nhwc(images: Tensor) -> Tensor:
+    """Images (n, C, H, W) as (n, H, W, C)."""
+    return images.permute(0, 2, 3, 1).contiguous()
+
+
+def _save(model: nn.Module, path: Path) -> None:
+    write_bytes(path, save({name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}))
+
+
+def _in_whole_numbers(recipe: Recipe) -> Recipe:
+    """The recipe without bfloat16, which cannot count beyond 256."""
+    return replace(recipe, training=replace(recipe.training, mixed_precision=False))

@@ -1,0 +1,197 @@
+"""What a search knows of its candidates: which trial stands for each, how far it is trained, what the sampler is told.
+
+A candidate is one trial, told when it is first judged. What it shows after more training is told as a further trial of
+the same parameters; both read the one evaluation on disk. Everything here is made anew from the study's trials.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from trec_dse import storage
+from trec_dse.errors import StudyError
+from trec_dse.foresight import Foresight, features
+from trec_dse.objectives import Objective
+from trec_dse.pareto import Floats
+from trec_dse.results import Evaluation
+from trec_dse.rungs import UNTRAINED, Place, RungBook, places
+
+Params = dict[str, int | float | str | bool | None]
+_PERCENT = 100
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The trial that stands for a candidate, and what its parameters were drawn from."""
+
+    number: int
+    params: Params
+    distributions: dict[str, BaseDistribution]
+
+
+@dataclass
+class Ledger:
+    """The candidates of `study`.
+
+    Attributes:
+        owners: by the candidate's key; book: who waits on which rung; epochs: trained so far, for all of them.
+        counted: trials that are neither duplicates nor interrupted, when the ledger was opened.
+    """
+
+    study: optuna.Study
+    objectives: Sequence[Objective]
+    reduction: int
+    owners: dict[str, Owner] = field(default_factory=dict)
+    epochs: int = 0
+    counted: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.book = RungBook(self.reduction)
+        self.foresight = Foresight()
+        self._features: dict[str, Floats] = {}
+        self._latest: dict[str, Floats] = {}
+        self._learnt: set[str] = set()
+        self._told_epochs: dict[str, int] = {}
+        names = [objective.name for objective in self.objectives]
+        self._error = names.index("error") if "error" in names else None
+        self._read()
+
+    def first_place(self, steps: tuple[Place, ...]) -> Place:
+        """Where a new candidate starts: untrained, once there is something to judge that by."""
+        can_foresee = self._error is None or self.foresight.is_ready
+        return steps[0] if can_foresee or len(steps) == 1 else steps[1]
+
+    def values(self, evaluation: Evaluation) -> list[float]:
+        """What the objectives say; of an untrained candidate the error that is foreseen."""
+        values = [objective.value(evaluation) for objective in self.objectives]
+        if evaluation.fidelity == 0 and self._error is not None and self.foresight.is_ready:
+            values[self._error] = _PERCENT * float(self.foresight.error(features(evaluation))[0])
+        return values
+
+    def tell(self, trial: Trial, evaluation: Evaluation, key: str) -> int | None:
+        """Tell the sampler; returns the number of the trial that stood for the candidate before, if one did.
+
+        A trial that cannot fit tells only by how much, which TPE learns from as well. Raises StudyError, and tells
+        nothing, if the candidate fits but an objective has no value.
+        """
+        values = self.values(evaluation)
+        is_valued = all(math.isfinite(value) for value in values)
+        if evaluation.is_feasible and not is_valued:
+            raise StudyError(f"the evaluation fits but has no value for every objective: {values}")
+        for name, violation in evaluation.violations.items():
+            trial.set_constraint(name, violation)
+        owner = self.owners.get(key)
+        for name, attribute in self._attributes(evaluation).items():
+            # what was trained for the candidate counts once
+            trial.set_user_attr(name, 0 if owner is not None and name == storage.EPOCHS else attribute)
+        if owner is not None:
+            trial.set_user_attr(storage.DUPLICATE_OF, owner.number)
+        if is_valued:
+            self.study.tell(trial, values)
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        if owner is not None:
+            return owner.number
+        self.owners[key] = Owner(trial.number, dict(trial.params), dict(trial.distributions))
+        self._enter(key, evaluation, values)
+        return None
+
+    def tell_again(self, key: str, left: int, evaluation: Evaluation) -> None:
+        """Tell what a candidate shows after more training than on rung `left`."""
+        owner, values = self.owners[key], self.values(evaluation)
+        attributes = {
+            **self._attributes(evaluation),
+            storage.KEY: key,
+            storage.EPOCHS: evaluation.trained_epochs - self._told_epochs.get(key, 0),
+            storage.DUPLICATE_OF: owner.number,
+            storage.PROMOTED: left,
+        }
+        told = create_trial(
+            state=TrialState.COMPLETE,
+            values=values,
+            params=owner.params,
+            distributions=owner.distributions,
+            user_attrs=attributes,
+            constraints=dict(evaluation.violations),
+        )
+        self.study.add_trial(told)
+        self._enter(key, evaluation, values)
+
+    def place(self, evaluation: Evaluation) -> Place:
+        """The rung that an evaluation stands for."""
+        steps = places(evaluation.candidate.recipe, self.reduction)
+        if evaluation.fidelity == 1 or not evaluation.rungs:
+            return steps[-1]
+        return max((step for step in steps if step.epochs <= evaluation.rungs[-1].epochs), key=lambda step: step.index)
+
+    def _attributes(self, evaluation: Evaluation) -> dict[str, str | int | float | list[float]]:
+        """What a trial notes of its evaluation."""
+        noted: dict[str, str | int | float | list[float]] = {
+            "effective_key": evaluation.key,
+            "macs": evaluation.estimated.macs,
+            storage.EPOCHS: evaluation.trained_epochs,
+        }
+        if self.reduction > 1:
+            noted[storage.FIDELITY] = evaluation.fidelity
+            noted[storage.RUNG] = self.place(evaluation).index
+            noted[storage.FEATURES] = features(evaluation).tolist()
+        return noted
+
+    def _enter(self, key: str, evaluation: Evaluation, values: Sequence[float]) -> None:
+        """Note that a candidate has reached a rung."""
+        self.epochs += evaluation.trained_epochs - self._told_epochs.get(key, 0)
+        self._told_epochs[key] = evaluation.trained_epochs
+        # what does not fit reaches none
+        if evaluation.is_feasible and self.reduction > 1:
+            self._note(key, self.place(evaluation).index, values, features(evaluation))
+
+    def _note(self, key: str, rung: int, values: Sequence[float], known: Floats) -> None:
+        signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in self.objectives]
+        losses = np.array(values) * np.array(signs)
+        self.book.enter(key, rung, losses)
+        self._features[key], self._latest[key] = known, losses
+        if rung == UNTRAINED or key in self._learnt or self._error is None:
+            return
+        self._learnt.add(key)
+        if self.foresight.learn(known, values[self._error] / _PERCENT):
+            self.book.revise(self._foreseen)
+
+    def _foreseen(self, keys: list[str]) -> Floats:
+        """The losses of untrained candidates, their errors as foreseen now."""
+        losses = np.array([self._latest[key] for key in keys])
+        if self._error is not None:
+            losses[:, self._error] = _PERCENT * self.foresight.error(np.array([self._features[key] for key in keys]))
+        return losses
+
+    def _read(self) -> None:
+        """Take in the trials that the study holds."""
+        trials = self.study.get_trials(deepcopy=False)
+        retried = {trial.user_attrs.get(storage.RETRY_OF) for trial in trials}
+        counted = set()
+        for trial in trials:
+            if not trial.state.is_finished() or trial.number in retried:
+                continue
+            if storage.DUPLICATE_OF not in trial.user_attrs:
+                counted.add(trial.number)
+            if trial.state != TrialState.FAIL:
+                self._read_trial(trial)
+        self.counted = frozenset(counted)
+
+    def _read_trial(self, trial: FrozenTrial) -> None:
+        noted = trial.user_attrs
+        key, epochs = str(noted[storage.KEY]), int(noted.get(storage.EPOCHS, 0))
+        self.epochs += epochs
+        self._told_epochs[key] = self._told_epochs.get(key, 0) + epochs
+        if storage.DUPLICATE_OF not in noted:
+            self.owners[key] = Owner(trial.number, dict(trial.params), dict(trial.distributions))
+        elif storage.PROMOTED not in noted:
+            return
+        if trial.state == TrialState.COMPLETE and storage.RUNG in noted and self.reduction > 1:
+            if storage.PROMOTED in noted:
+                self.book.leave(key, int(noted[storage.PROMOTED]))
+            self._note(key, int(noted[storage.RUNG]), trial.values, np.array(noted[storage.FEATURES]))

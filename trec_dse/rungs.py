@@ -1,0 +1,231 @@
+"""Which candidates are trained on: successive halving over epochs for several objectives, without waiting for anyone.
+
+Every candidate starts on the first rung, a small share of the epochs of its recipe. Whenever a worker is free, the
+best of those that wait on a rung goes on to the next, as long as no more than one in `reduction` of all that reached
+the rung have done so (asynchronous successive halving: Li et al., MLSys 2020). The best is the one of the lowest
+non-dominated rank; among equals, the one that adds most to the hypervolume of its front. What waits is not lost: it
+can still go on when later results make it one of the best.
+
+The lowest rung trains nothing: there the error is foreseen (foresight.py). Losses are what `Objective.loss` gives: less
+is better. Candidates go by their keys, content hashes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trec_dse.candidate import Recipe
+from trec_dse.pareto import Floats, crowding, hypervolume, non_dominated, ranks
+from trec_dse.results import Evaluation, TrialRecord
+from trec_dse.settings import REDUCTION
+
+N_RUNGS = 5  # untrained, a 27th, a ninth, a third and all of the epochs
+UNTRAINED = 0
+TOLERANCE = 0.002  # share of the volume around the front below which a candidate is not worth finishing
+_MAX_WAITING = 300  # a rung remembers so many that wait; those beyond the best have no prospect
+_MAX_GAINS = 100  # so many rows are compared in one decision, which then takes a tenth of a second at most
+_MARGIN = 1.1  # the reference point lies a tenth of the range beyond the worst
+_WORTH = 2  # a rung must cost at least so many times what the one below it does
+
+
+@dataclass(frozen=True)
+class Place:
+    """A rung of a recipe: `epochs` of its dense training. `index` counts so that the last is always `N_RUNGS` - 1."""
+
+    index: int
+    epochs: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether all of the recipe has been trained."""
+        return self.index == N_RUNGS - 1
+
+
+def places(recipe: Recipe, reduction: int = REDUCTION) -> tuple[Place, ...]:
+    """The rungs of a recipe: untrained, then a 27th, a ninth, a third and all of its epochs, if `reduction` is 3.
+
+    Behind its dense epochs each rung trains the later phases for at least an epoch. A rung that would hardly cost less
+    than the next one is left out: 27 epochs with none behind them give (0, 1, 3, 9, 27); 15 with 3 + 3 give (0, 1, 5,
+    15), for 2 would cost 4 epochs and 1 costs 3. Gradual pruning is part of the dense training and depends on how long
+    that is, so it has no rungs between; `reduction` 1 leaves the last rung only.
+    """
+    last = Place(N_RUNGS - 1, recipe.epochs)
+    if reduction == 1:
+        return (last,)
+    found = [last]
+    is_divisible = recipe.pruning.schedule != "agp" and recipe.epochs > 1
+    for index in reversed(range(1, N_RUNGS - 1 if is_divisible else 0)):
+        epochs = max(1, int(recipe.epochs / reduction ** (N_RUNGS - 1 - index) + 0.5))
+        if total_epochs(recipe, found[0].epochs) >= _WORTH * total_epochs(recipe, epochs):
+            found.insert(0, Place(index, epochs))
+    return (Place(UNTRAINED, 0), *found)
+
+
+def total_epochs(recipe: Recipe, epochs: int) -> int:
+    """Epochs of all phases when the dense training is judged after `epochs`."""
+    short = recipe.shortened(epochs)
+    whole_numbers = short.quantization.qat_epochs + short.quantization.frozen_epochs
+    return epochs + short.fine_tune_epochs + short.trec_epochs + whole_numbers
+
+
+@dataclass
+class _Rung:
+    waiting: dict[str, Floats] = field(default_factory=dict)
+    # the non-dominated ones of those that have gone on: what the waiting ones are compared with
+    gone: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    n_reached: int = 0
+    n_gone: int = 0
+
+
+class RungBook:
+    """Who reached which rung with which losses, and who is next. One of `reduction` goes on; 1: there are no rungs."""
+
+    def __init__(self, reduction: int = REDUCTION) -> None:
+        self.reduction = reduction
+        self._rungs = tuple(_Rung() for _ in range(N_RUNGS - 1))
+        # the newest losses of each candidate, and whether it is finished or given up
+        self._latest: dict[str, Floats] = {}
+        self._closed: set[str] = set()
+
+    def enter(self, key: str, rung: int, losses: Floats) -> None:
+        """`key` has reached `rung` with `losses`."""
+        self._latest[key] = losses
+        if rung == N_RUNGS - 1:
+            self._closed.add(key)
+            return
+        reached = self._rungs[rung]
+        reached.waiting[key] = losses
+        reached.n_reached += 1
+        if len(reached.waiting) > 2 * _MAX_WAITING:
+            order = _order(np.array(list(reached.waiting.values())), reached.gone)
+            kept = [list(reached.waiting)[i] for i in order[:_MAX_WAITING]]
+            reached.waiting = {name: reached.waiting[name] for name in kept}
+
+    def leave(self, key: str, rung: int) -> None:
+        """`key` goes on from `rung`."""
+        left = self._rungs[rung]
+        losses = left.waiting.pop(key, None)
+        left.n_gone += 1
+        if losses is not None:
+            left.gone = np.vstack([left.gone, losses]) if len(left.gone) else losses[np.newaxis]
+            left.gone = left.gone[non_dominated(left.gone)]
+
+    def revise(self, foresee: Callable[[list[str]], Floats]) -> None:
+        """Judge those anew that wait untrained; `foresee` gives the losses of keys, (n_keys, n_objectives)."""
+        waiting = self._rungs[UNTRAINED].waiting
+        for key, losses in zip(waiting, foresee(list(waiting)) if waiting else (), strict=False):
+            waiting[key] = self._latest[key] = losses
+
+    def close(self, key: str) -> None:
+        """`key` is not to be trained on, because that failed."""
+        self._closed.add(key)
+        for rung in self._rungs:
+            rung.waiting.pop(key, None)
+
+    def next(self) -> tuple[str, int] | None:
+        """The candidate that goes on now and the rung that it leaves, the highest rung first; None if none may."""
+        for index in reversed(range(N_RUNGS - 1)):
+            rung = self._rungs[index]
+            if rung.waiting and rung.n_gone < rung.n_reached // self.reduction:
+                best = _order(np.array(list(rung.waiting.values())), rung.gone)[0]
+                return list(rung.waiting)[best], index
+        return None
+
+    def next_to_finish(self) -> tuple[str, int] | None:
+        """Of the candidates that would be on the front as far as they are trained, the one that adds most to it.
+
+        None once all that matter are trained to the end. Less training hardly ever gives less error, so that a
+        candidate on this front has earned its training.
+        """
+        keys = list(self._latest)
+        y = np.array([self._latest[key] for key in keys])
+        front = [keys[i] for i in np.flatnonzero(non_dominated(y))] if keys else []
+        rung_of = {key: index for index, rung in enumerate(self._rungs) for key in rung.waiting}
+        finished = np.array([self._latest[key] for key in front if key in self._closed])
+        waiting = [key for key in front if key not in self._closed and key in rung_of]
+        gains = _gains(np.array([self._latest[key] for key in waiting]), finished)
+        best = int(np.argmax(gains)) if waiting else -1
+        return (waiting[best], rung_of[waiting[best]]) if waiting and gains[best] > TOLERANCE else None
+
+
+def _order(waiting: Floats, gone: Floats) -> list[int]:
+    """Rows of `waiting`, best first: by rank among all, in the first front by what they add to those that are gone."""
+    rank = ranks(np.vstack([waiting, gone]) if len(gone) else waiting)[: len(waiting)]
+    members = np.flatnonzero(rank == rank.min())
+    gain = np.zeros(len(waiting))
+    gain[members] = _gains(waiting[members], gone)
+    return sorted(range(len(waiting)), key=lambda i: (rank[i], -gain[i]))
+
+
+def _gains(rows: Floats, taken: Floats) -> Floats:
+    """What each row would add to the hypervolume of `taken`, as a share of the box around all of them.
+
+    Of many rows only the least crowded are considered; the others add 0.
+    """
+    gains = np.zeros(len(rows))
+    if not len(rows):
+        return gains
+    everyone = np.vstack([rows, taken]) if len(taken) else rows
+    low, span = everyone.min(axis=0), np.ptp(everyone, axis=0)
+    span = np.where(span > 0, span, 1.0)
+    reference = np.full(rows.shape[1], _MARGIN)
+    chosen = np.argsort(-crowding(rows), kind="stable")[:_MAX_GAINS]
+    for i in chosen:
+        row = (rows[i] - low) / span
+        gains[i] = np.prod(reference - row)
+        if len(taken):
+            gains[i] -= hypervolume(np.maximum((taken - low) / span, row), reference)
+    return np.asarray(gains / _MARGIN ** rows.shape[1], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class RungCorrelation:
+    """How well `lower` dense epochs foretell the order after `upper`: Spearman's rho over the `n` that reached both."""
+
+    lower: int
+    upper: int
+    n: int
+    rho: float
+
+
+def judged(trials: Iterable[TrialRecord]) -> list[Evaluation]:
+    """The evaluations of a study's trials, one per candidate."""
+    found = {trial.evaluation.candidate.key: trial.evaluation for trial in trials if trial.evaluation is not None}
+    return list(found.values())
+
+
+def name_of(epochs: int) -> str:
+    """A rung for people."""
+    return f"{epochs} epochs" if epochs else "untrained"
+
+
+def correlations(evaluations: Iterable[Evaluation]) -> tuple[RungCorrelation, ...]:
+    """For each pair of neighbouring rungs that at least three candidates reached and that did not all tie.
+
+    Only the better candidates go on, so rho over them is lower than it would be over all.
+    """
+    pairs: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for evaluation in {evaluation.key: evaluation for evaluation in evaluations}.values():
+        for lower, upper in zip(evaluation.rungs, evaluation.rungs[1:], strict=False):
+            pairs.setdefault((lower.epochs, upper.epochs), []).append((lower.error, upper.error))
+    found = []
+    for (lower_epochs, upper_epochs), errors in sorted(pairs.items()):
+        rho = spearman(*np.array(errors).T)
+        if len(errors) >= 3 and np.isfinite(rho):
+            found.append(RungCorrelation(lower_epochs, upper_epochs, len(errors), rho))
+    return tuple(found)
+
+
+def spearman(a: Floats, b: Floats) -> float:
+    """Spearman's rank correlation, tied values sharing their mean rank; NaN if either side has one value only."""
+    first, second = _mean_ranks(a), _mean_ranks(b)
+    first, second = first - first.mean(), second - second.mean()
+    scale = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / scale if scale else float("nan")
+
+
+def _mean_ranks(values: Floats) -> Floats:
+    _, place, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[place], dtype=np.float64)

@@ -1,0 +1,71 @@
+"""How a search goes about: what one can ask of it beyond space, board and folder."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from trec_dse.errors import InputError
+
+SamplerName = Literal["auto", "tpe", "nsga2", "qmc", "random"]
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+N_START, N_TPE = 10, 1000
+REDUCTION = 3
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How `auto` goes about: `n_start` trials of a Latin hypercube, TPE up to `n_tpe` trials, then evolution."""
+
+    name: SamplerName = "auto"
+    n_start: int = N_START
+    n_tpe: int = N_TPE
+
+    def __post_init__(self) -> None:
+        if self.name not in SAMPLERS:
+            raise InputError(f"no sampler is called {self.name!r}; choose from {', '.join(SAMPLERS)}")
+        if self.n_start < 1 or self.n_tpe < self.n_start:
+            raise InputError(
+                f"{self.n_start} trials to start with and TPE up to {self.n_tpe}; needed 1 <= start <= TPE"
+            )
+
+
+@dataclass(frozen=True)
+class ExploreSettings:
+    """How to search.
+
+    Attributes:
+        n_trials: trials that the study shall hold in the end; duplicates and interrupted ones do not count.
+        seed: of the sampler; training has its own seed in the candidate's recipe.
+        workers: evaluations at a time.
+        data_dir: folder of the data sets; None means the cache, or a download.
+        n_train: training images of every candidate, instead of what its recipe says.
+        storage_url: an Optuna database instead of the journal in the study's folder.
+        timeout_s: after so many seconds no further trial is started; those that run are finished.
+        force: accept that the search-space file has changed since the study began.
+        function: what evaluates, as "module:function".
+        sampler: where candidates come from.
+        reduction: one in so many candidates is trained on at each rung of epochs; 1 trains all of them to the end.
+        max_epochs: nothing is started once so many epochs, of all candidates and phases, have been trained.
+        warm_start: folder of a study whose front is tried first, or "presets" for the shipped candidates.
+    """
+
+    n_trials: int = 50
+    seed: int = 0
+    workers: int = 1
+    objectives: tuple[str, ...] = ("error", "sram", "flash", "latency")
+    data_dir: Path | None = None
+    n_train: int | None = None
+    storage_url: str | None = None
+    timeout_s: float | None = None
+    force: bool = False
+    function: str = "trec_dse.evaluate:evaluate_json"
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+    reduction: int = 1
+    max_epochs: int | None = None
+    warm_start: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_trials < 1:
+            raise InputError(f"{self.n_trials} trials were asked for; it must be at least 1")
+        if self.reduction < 1:
+            raise InputError(f"one in {self.reduction} was to be trained on; it must be at least 1, which trains all")
