@@ -25,10 +25,13 @@ from trec_dse.codegen import network_calls
 from trec_dse.errors import UnsupportedError
 from trec_dse.evaluate import untrained_graph
 from trec_dse.graph import INPUT, Graph, QuantizedGraph, Work, pack
-from trec_dse.quantize import quantize, with_clusters
+from trec_dse.ops.sparse_conv2d import SparseConv2d
+from trec_dse.quantize import count_rows, quantize, with_clusters
 from trec_dse.resources import data_folder
 from trec_dse.target import Target, load_target
 
+HEADING = "# Cycles per unit of work of the kernels as zig compiles them: benchmarks/timing.py, on the twin."
+N_OF_ONE = 16  # layers that are measured of a single operator
 OVERHEAD = "network_call"  # what an inference costs besides its layers
 
 
@@ -80,6 +83,8 @@ def measure(graph: QuantizedGraph, target: Target) -> tuple[list[Work], int]:
         answer = executor.infer(image if graph.quantization[INPUT].bits == 8 else pack(image // 16 + 8))
     layers = [call.node for call in network_calls(graph) if call.kernel.counts_clusters]
     counted = with_clusters(graph, {n: float(c) for n, c in zip(layers, answer.n_clusters, strict=True)})
+    if any(isinstance(node.op, SparseConv2d) for node in graph.nodes):
+        counted = count_rows(counted, image[None])
     return work_of(counted), answer.cycles
 
 
@@ -119,13 +124,21 @@ def fit(rows: list[tuple[list[Work], int]], known: Mapping[str, float]) -> Fit:
     return Fit({kind: round(float(c), 4) for kind, c in zip(kinds, final, strict=True)}, errors)
 
 
-def store(path: Path, costs: dict[str, float]) -> None:
+def store(path: Path, costs: dict[str, float], *, keep_heading: bool) -> None:
     """Replace the [timing] table of a target file, comments elsewhere kept."""
-    text = re.sub(r"\n# Cycles per unit of work.*?(?=\n\[(?!timing)|\Z)", "", path.read_text(), flags=re.DOTALL)
-    heading = "# Cycles per unit of work of the kernels as zig compiles them: benchmarks/timing.py, on the twin."
-    lines = ["", heading, "[timing]"]
+    before = path.read_text()
+    text = re.sub(r"\n# Cycles per unit of work.*?(?=\n\[(?!timing)|\Z)", "", before, flags=re.DOTALL)
+    heading = re.search(r"^# Cycles per unit of work.*$", before, flags=re.MULTILINE) if keep_heading else None
+    lines = ["", HEADING if heading is None else heading[0], "[timing]"]
     lines += [f"{kind} = {cost}" for kind, cost in costs.items()]
     path.write_text(text.rstrip() + "\n" + "\n".join(lines) + "\n")
+
+
+def kept_costs(target: Target, ops: Sequence[str]) -> dict[str, float]:
+    """The board's costs but for those of work that only these operators do."""
+    others = [kind for kind in plugins.names("ops") if kind not in ops]
+    own, shared = ({item.kind for g in random_layers(1, 12, kinds) for item in work_of(g)} for kinds in (ops, others))
+    return {kind: cost for kind, cost in target.timing.items() if kind not in own - shared}
 
 
 def main() -> None:
@@ -136,8 +149,7 @@ def main() -> None:
     parser.add_argument("--op", action="append", help="only what this operator costs; may be given several times")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    graphs = random_layers(1, 10, args.op) if args.op else single_layers(seed=1) + random_layers(seed=1, n=12)
-    new = {item.kind for graph in graphs for item in work_of(graph)} - {OVERHEAD}
+    graphs = random_layers(1, N_OF_ONE, args.op) if args.op else single_layers(seed=1) + random_layers(seed=1, n=12)
     figures = []
     for path in sorted(data_folder("targets").glob("*.toml")):
         target = load_target(path)
@@ -147,7 +159,7 @@ def main() -> None:
         for graph in graphs:
             with contextlib.suppress(UnsupportedError):
                 rows.append(measure(graph, target))
-        known = {kind: cost for kind, cost in target.timing.items() if args.op and kind not in new}
+        known = kept_costs(target, args.op) if args.op else {}
         result = fit(rows, known)
         errors = 100 * np.abs(result.held_out)
         figures += [
@@ -156,7 +168,7 @@ def main() -> None:
             Figure(f"{target.name}: held-out layers, 95th percentile", float(np.percentile(errors, 95)), "%"),
         ]
         if args.write:
-            store(path, dict(sorted({**known, **result.costs}.items())))
+            store(path, dict(sorted({**known, **result.costs}.items())), keep_heading=bool(args.op))
         print(target.name, result.costs, file=sys.stderr)
     show(figures)
 

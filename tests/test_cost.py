@@ -33,6 +33,16 @@ CANDIDATES = [
 ]
 
 
+def test_a_kernel_that_one_compiler_never_built_is_priced_as_another_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    zig = next(e for e in footprint.load_footprints() if (e.compiler, e.platform) == ("zig", BOARDS[1].platform))
+    fewer = {name: sizes for name, sizes in zig.symbols.items() if name != "trec_add_s8"}
+    gcc = dataclasses.replace(zig, compiler="gcc", symbols=fewer, static_bytes=99)
+    monkeypatch.setattr(footprint, "load_footprints", lambda: [gcc, zig])
+    found = footprint.footprint_for(BOARDS[1], "gcc")
+    assert found.static_bytes == 99
+    assert found.symbols == zig.symbols
+
+
 def test_a_convolution_counts_one_mac_per_weight_and_output_position() -> None:
     op = Conv2d(8, Window((3, 3), padding=(1, 1)))
     assert op.macs((16, 16, 3)) == 16 * 16 * 8 * 3 * 3 * 3

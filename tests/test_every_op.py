@@ -118,7 +118,9 @@ def test_c_is_clean_under_the_sanitizers(kind: str, seed: int, tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("kind", ["conv2d", "cascade_u4", "gru", "sru", *CLUSTERING])
+@pytest.mark.parametrize(
+    "kind", ["conv2d", "cascade_u4", "gru", "sru", "lookup_conv2d", "pattern_conv2d", "sparse_conv2d", *CLUSTERING]
+)
 @pytest.mark.parametrize("seed", range(8))
 def test_c_needs_the_scratch_that_python_plans(kind: str, seed: int, tmp_path: Path) -> None:
     _, graph, _ = random_network(kind, 200 + seed)

@@ -26,6 +26,7 @@ PRIMITIVES = (
     "widen",
     "add_row",
     "look_up",
+    "sum_terms",
     "requantize_columns",
     "max_s8",
 )

@@ -15,7 +15,7 @@ ROOMS: list[tuple[str, set[str]]] = [
     ),
     ("words of a search", {"objectives", "events", "pareto", "toolchain", "rungs", "foresight", "settings"}),
     ("the intermediate representation", {"graph"}),
-    ("TREC in floating point", {"trec"}),
+    ("TREC and sparse kernels in floating point", {"trec", "sparse"}),
     (
         "operators, networks, data",
         {"ops", "networks", "datasets", "store", "memory", "footprint", "twin", "importance"},

@@ -18,10 +18,13 @@ Calibration = Literal["minmax", "percentile", "mse", "own"]
 PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "random"]
 PruningSchedule = Literal["one_shot", "agp"]
 PruningUnit = Literal["channels", "weights"]
+KernelForm = Literal["dense", "lookup", "pattern", "sparse"]
 Optimizer = Literal["sgd", "adamw"]
 LearningSchedule = Literal["one_cycle", "cosine"]
 Bits = Literal[4, 8]
 MAX_HASH_BITS = 12
+MAX_DICTIONARY = 256
+MAX_PATTERNS = 256
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,42 @@ class TrecPolicy:
     layer_configs: Mapping[str, TrecConfig] = field(default_factory=dict)
     only_where_it_pays: bool = False
     channel_groups: int = 1
+
+
+@dataclass(frozen=True)
+class KernelConfig:
+    """A convolution whose kernels are not stored whole, or not always applied.
+
+    Attributes:
+        form: "lookup" makes the kernel's vector of every tap a sum of few vectors of a dictionary (LCNN): a 1x1
+            convolution with the dictionary, then sums that are looked up. "pattern" keeps few taps of every part of a
+            kernel (PatDNN). "sparse" changes nothing but the int8 kernel, which leaves out windows that hold nothing:
+            for inputs that are blank in most places. "dense" leaves the layer as it is.
+        dictionary: k, the vectors of the dictionary, at most 256; no more than the kernels have taps in all.
+        terms: s, the vectors that make up a tap of a kernel.
+        patterns: different sets of taps that there can be in a layer.
+        taps: how many of a 3x3 kernel stay; of another size the same share, rounded, 11 of 25 for 4.
+        group: neighbouring input channels of a kernel that lack the same taps; the nearest divisor of C is taken. 1 is
+            as published, but only from about 8 on it is fast.
+    """
+
+    form: KernelForm
+    dictionary: int = 32
+    terms: int = 2
+    patterns: int = 8
+    taps: int = 4
+    group: int = 8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.dictionary <= MAX_DICTIONARY:
+            raise CandidateError(f"dictionary is {self.dictionary}; it must lie in 1..{MAX_DICTIONARY}")
+        if not 1 <= self.terms <= self.dictionary:
+            raise CandidateError(f"terms is {self.terms}; it must lie in 1..{self.dictionary}, the dictionary")
+        if not 1 <= self.patterns <= MAX_PATTERNS or self.taps < 1 or self.group < 1:
+            raise CandidateError(
+                f"{self.patterns} patterns of {self.taps} taps for groups of {self.group}; needed 1..{MAX_PATTERNS} "
+                "patterns, and taps and groups of at least 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -276,6 +315,7 @@ class Candidate:
         network_args: keyword arguments of that network's `build`.
         trec: None leaves every convolution dense.
         pruning: layer name -> share of its output channels removed; "*" stands for every layer not named.
+        kernels: convolution -> how its kernels are stored; "*" stands for every one not named that is larger than 1x1.
     """
 
     dataset: str
@@ -284,6 +324,7 @@ class Candidate:
     trec: TrecPolicy | None = None
     pruning: Mapping[str, float] = field(default_factory=dict)
     recipe: Recipe = field(default_factory=Recipe)
+    kernels: Mapping[str, KernelConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for layer, share in self.pruning.items():
@@ -295,7 +336,15 @@ class Candidate:
     @property
     def key(self) -> str:
         """Content hash: 16 hex digits that name the candidate in folders, caches and firmware."""
-        return content_key(asdict(self))
+        return content_key(plain_data(self))
+
+
+def plain_data(candidate: Candidate) -> dict[str, object]:
+    """`candidate` as plain containers, from which keys are made: without `kernels` where all of them are whole."""
+    data = asdict(candidate)
+    if not candidate.kernels:
+        del data["kernels"]
+    return data
 
 
 def content_key(data: object) -> str:

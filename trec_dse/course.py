@@ -25,7 +25,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trec_dse import __version__
-from trec_dse.candidate import Candidate, PruningRecipe, QuantizationRecipe, Recipe, TrecConfig, content_key
+from trec_dse.candidate import (
+    Candidate,
+    PruningRecipe,
+    QuantizationRecipe,
+    Recipe,
+    TrecConfig,
+    content_key,
+    plain_data,
+)
 from trec_dse.checkpoint import epochs_done
 from trec_dse.codec import unstructure
 from trec_dse.datasets import Dataset
@@ -40,7 +48,8 @@ from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import calibrate, quantize, quantize_own_scales, quantize_with
 from trec_dse.train import Aids, train
-from trec_dse.trec.apply import apply_trec, draw_hashes
+from trec_dse.sparse.apply import apply_kernels, hold_patterns, resolve_kernels
+from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes
 
 PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
 FOUR_BITS_RATE, FROZEN_RATE = 0.4, 0.1
@@ -84,7 +93,10 @@ class Course:
         recipe, dataset = self._recipe, self.dataset
         dense = fold_batch_norms(self._fine_tuned())
         images = calibration_images(dataset, recipe.n_calibration)
-        model = with_trec(dense, self.candidate, configs, images)
+        kernels = resolve_kernels(self.candidate.kernels, conv_shapes(dense, dataset.input_shape))
+        stored = apply_kernels(dense, kernels)
+        model = with_trec(stored, self.candidate, configs, images)
+        hold_patterns(model, stored)
         accuracy = self._phase("trec" if configs else "folded", model, teacher=dense)
         source = lower(model.eval(), dataset.input_shape)
         if recipe.quantization.bits == 4:
@@ -246,9 +258,9 @@ def parent_key(candidate: Candidate, dataset: Dataset) -> str:
         pruning=PruningRecipe(),
         quantization=QuantizationRecipe(),
     )
-    network = replace(candidate, trec=None, pruning={}, recipe=dense)
+    network = replace(candidate, trec=None, pruning={}, recipe=dense, kernels={})
     versions = {"trec_dse": __version__, "torch": torch.__version__}
-    return content_key({"network": unstructure(network), "data": dataset.sha256, "versions": versions})
+    return content_key({"network": plain_data(network), "data": dataset.sha256, "versions": versions})
 
 
 def pruned_key(candidate: Candidate, dataset: Dataset, epochs: int) -> str:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from trec_dse import codec, datasets
-from trec_dse.candidate import Candidate, TrecConfig, content_key
+from trec_dse.candidate import Candidate, KernelConfig, TrecConfig, content_key, plain_data
 from trec_dse.codegen import generate, kernel_sources, network_calls
 from trec_dse.cost import estimate, relative_time, violations, with_notes
 from trec_dse.course import Course, Say, calibration_images, four_bit_graph, nhwc, with_trec
@@ -35,6 +35,7 @@ from trec_dse.networks import build_model, pixel_scaling
 from trec_dse.prune import fold_batch_norms, prune
 from trec_dse.quantize import quantize, quantize_own_scales, with_clusters
 from trec_dse.results import Cost, EvaluateRequest, Evaluation, RungResult
+from trec_dse.sparse.apply import apply_kernels, resolve_kernels
 from trec_dse.store import GRAPH, load_graph, save_float_weights, save_graph
 from trec_dse.target import Target
 from trec_dse.toolchain import find_target_compiler
@@ -114,13 +115,15 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
 
 def price(candidate: Candidate, target: Target, dataset: Dataset) -> Price:
     """Bytes, MACs and cycles of the untrained candidate; memory is exact, N_c is that of random weights."""
-    model, trec = _untrained(candidate, dataset, target)
-    effective = {
-        "candidate": asdict(replace(candidate, trec=None, pruning={})),
+    model, kernels, trec = _untrained(candidate, dataset, target)
+    effective: dict[str, object] = {
+        "candidate": plain_data(replace(candidate, trec=None, pruning={}, kernels={})),
         "shapes": [list(parameter.shape) for parameter in model.parameters()],
         "trec": {name: asdict(config) for name, config in trec.configs.items()},
         "data": dataset.sha256,
     }
+    if kernels:
+        effective["kernels"] = {name: asdict(config) for name, config in kernels.items()}
     graph = _untrained_int8(model, trec, candidate, dataset)
     cost = with_notes(cost_of(graph, target), trec.reasons)
     return Price(content_key(effective), trec, cost, violations(cost, target))
@@ -131,14 +134,18 @@ def untrained_graph(candidate: Candidate, dataset: Dataset, target: Target | Non
 
     Without a `target`, where TREC pays is decided by counting operations.
     """
-    model, trec = _untrained(candidate, dataset, target)
+    model, _, trec = _untrained(candidate, dataset, target)
     return _untrained_int8(model, trec, candidate, dataset)
 
 
-def _untrained(candidate: Candidate, dataset: Dataset, target: Target | None) -> tuple[nn.Module, Decision]:
+def _untrained(
+    candidate: Candidate, dataset: Dataset, target: Target | None
+) -> tuple[nn.Module, dict[str, KernelConfig], Decision]:
     model = build_model(candidate, dataset.input_shape, dataset.n_classes).eval()
     model = fold_batch_norms(_pruned(model, candidate, dataset))
-    return model, _decision(model, candidate, dataset, target)
+    kernels = resolve_kernels(candidate.kernels, conv_shapes(model, dataset.input_shape))
+    model = apply_kernels(model, kernels, rounds=0)
+    return model, kernels, _decision(model, candidate, dataset, target)
 
 
 def _untrained_int8(model: nn.Module, trec: Decision, candidate: Candidate, dataset: Dataset) -> QuantizedGraph:
@@ -251,6 +258,7 @@ def clustering_error(candidate: Candidate, configs: dict[str, TrecConfig], datas
     images = calibration_images(dataset, N_FORESEEN)
     model = build_model(candidate, dataset.input_shape, dataset.n_classes).eval()
     dense = fold_batch_norms(_pruned(model, candidate, dataset))
+    dense = apply_kernels(dense, resolve_kernels(candidate.kernels, conv_shapes(dense, dataset.input_shape)))
     clustered = with_trec(dense, candidate, configs, images).eval()
     with torch.no_grad():
         logits = dense(images)

@@ -7,7 +7,7 @@ table anew; a test compares it with what the installed compiler really links.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trec_dse import codec
@@ -61,6 +61,7 @@ def load_footprints(path: Path = TABLE) -> list[Footprint]:
 def footprint_for(target: Target, compiler: str) -> Footprint:
     """The footprint of `target` with `compiler` ("zig" or "gcc"); of another platform with that core if need be.
 
+    Kernels that it lacks, for the compiler was not there when they were added, are taken from others with that core.
     Raises TargetError if the core was never measured.
     """
     entries = load_footprints()
@@ -73,7 +74,10 @@ def footprint_for(target: Target, compiler: str) -> Footprint:
         for entry in entries:
             values = (entry.compiler, entry.core, entry.platform)
             if all(w is None or w == v for w, v in zip(wanted, values, strict=True)):
-                return entry
+                others = [other.symbols for other in entries if other.core == target.core]
+                return replace(
+                    entry, symbols={**{k: v for symbols in others for k, v in symbols.items()}, **entry.symbols}
+                )
     measured = ", ".join(sorted({entry.core for entry in entries}))
     raise TargetError(
         f"{target.name}: code sizes of {target.core} were never measured; known are {measured}. "

@@ -20,15 +20,24 @@ from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.dense import Dense
 from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
 from trec_dse.ops.gru import Gru
+from trec_dse.ops.lookup_conv2d import LookupConv2d
 from trec_dse.ops.max_pool2d import MaxPool2d
+from trec_dse.ops.pattern_conv2d import PatternConv2d
+from trec_dse.ops.sparse_conv2d import SparseConv2d
 from trec_dse.ops.sru import Sru
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
+from trec_dse.sparse.gather import GatherConv2d
+from trec_dse.sparse.lookup import LookupConv2d as LookupModule
+from trec_dse.sparse.pattern import PatternConv2d as PatternModule
 from trec_dse.trec.conv import TrecConv2d as TrecModule
 from trec_dse.trec.recurrent import GruRecurrence, ImageToSequence, LastStep, SruRecurrence
 
-OWN = (TrecModule, ImageToSequence, SruRecurrence, GruRecurrence, LastStep)
-FUSES = (Conv2d, DepthwiseConv2d, Dense, Add, TrecConv2d, TrecStripConv2d)
+OWN = (
+    *(TrecModule, LookupModule, PatternModule, GatherConv2d),
+    *(ImageToSequence, SruRecurrence, GruRecurrence, LastStep),
+)
+FUSES = (Conv2d, DepthwiseConv2d, Dense, Add, LookupConv2d, PatternConv2d, SparseConv2d, TrecConv2d, TrecStripConv2d)
 
 
 class Tracer(fx.Tracer):
@@ -256,7 +265,8 @@ def _convolution(b: _Builder, node: fx.Node, source: fx.Node, conv: nn.Conv2d) -
     if conv.groups == 1:
         kernels = _array(conv.weight.permute(0, 2, 3, 1))
         weights = {"weights": kernels, "bias": bias, **_scales(conv)}
-        b.add(node, Conv2d(conv.out_channels, window), [source], weights)
+        kind = SparseConv2d if isinstance(conv, GatherConv2d) else Conv2d
+        b.add(node, kind(conv.out_channels, window), [source], weights)
     elif conv.groups == conv.in_channels == conv.out_channels:
         kernels = _array(conv.weight[:, 0].permute(1, 2, 0))
         b.add(node, DepthwiseConv2d(window), [source], {"weights": kernels, "bias": bias, **_scales(conv)})
@@ -272,6 +282,25 @@ def _trec(b: _Builder, node: fx.Node, source: fx.Node, layer: TrecModule) -> Non
     config = replace(layer.config, clustering="image")  # a device sees one image at a time
     kind = TrecStripConv2d if config.scope == "strip_shared" else TrecConv2d
     b.add(node, kind(layer.out_channels, window, config), [source], weights)
+
+
+def _lookup(b: _Builder, node: fx.Node, source: fx.Node, layer: LookupModule) -> None:
+    window = b.window(node, source, layer)
+    weights = {
+        "weights": _array(layer.weight),
+        "indices": _array(layer.indices),
+        "bias": _bias(layer, layer.out_channels),
+    }
+    b.add(node, LookupConv2d(layer.out_channels, window, layer.weight.shape[3]), [source], weights)
+
+
+def _pattern(b: _Builder, node: fx.Node, source: fx.Node, layer: PatternModule) -> None:
+    window = b.window(node, source, layer)
+    tables = {"patterns": _array(layer.patterns), "choice": _array(layer.choice)}
+    n_patterns, n_taps = layer.patterns.shape
+    op = PatternConv2d(layer.out_channels, window, n_taps, layer.choice.shape[1], n_patterns)
+    bias = _bias(layer, layer.out_channels)
+    b.add(node, op, [source], {"weights": _array(layer.kept), "bias": bias, **tables})
 
 
 def _linear(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Linear) -> None:
@@ -359,7 +388,7 @@ def _flatten(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Flatten) -> 
     b.alias(node, source, flatten=True)
 
 
-_PADDED = (nn.Conv2d, TrecModule, nn.MaxPool2d)
+_PADDED = (nn.Conv2d, TrecModule, LookupModule, PatternModule, nn.MaxPool2d)
 _Handler = Callable[[_Builder, fx.Node, fx.Node, Any], None]
 _MODULES: dict[type[nn.Module], _Handler] = {
     TrecModule: _trec,
@@ -367,6 +396,8 @@ _MODULES: dict[type[nn.Module], _Handler] = {
     SruRecurrence: _sru,
     GruRecurrence: _gru,
     LastStep: _last_step,
+    LookupModule: _lookup,
+    PatternModule: _pattern,
     nn.Conv2d: _convolution,
     nn.Linear: _linear,
     nn.ReLU: lambda b, node, source, _: b.fuse(node, source, "relu"),

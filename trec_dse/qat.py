@@ -17,6 +17,7 @@ from trec_dse.trec.conv import HASH_PACE, SLOPE_FIRST, SLOPE_LAST
 
 _RENAMED = {"weights": "weight"}  # the singular makes the optimizer decay it
 _HASH = ("hash", "thresholds")
+_LEARNED = ("weights", "bias")  # tables of indices are neither
 
 
 class QatNetwork(nn.Module):
@@ -36,7 +37,7 @@ class QatNetwork(nn.Module):
             arrays = {key: torch.from_numpy(array).float() for key, array in found.items()}
             layer = nn.ParameterDict(
                 {
-                    _RENAMED.get(key, key): nn.Parameter(array, learn_hashes or key not in _HASH)
+                    _RENAMED.get(key, key): nn.Parameter(array, key in _LEARNED or (learn_hashes and key in _HASH))
                     for key, array in arrays.items()
                 }
             )

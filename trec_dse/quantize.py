@@ -13,6 +13,7 @@ from trec_dse.graph import (
     FloatArray,
     FloatWeights,
     Graph,
+    Int8Array,
     Node,
     NodeQuantization,
     OwnScales,
@@ -22,6 +23,7 @@ from trec_dse.graph import (
 )
 from trec_dse.ops._fake_quantization import fake_pass, fake_run
 from trec_dse.ops._levels import Levels, to_levels
+from trec_dse.ops.sparse_conv2d import SparseConv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 
@@ -74,7 +76,8 @@ def quantize_with(graph: Graph, ranges: Mapping[str, Quantization], images: torc
     for node in graph.nodes:
         quantization = NodeQuantization(tuple(ranges[name] for name in node.inputs), ranges[node.name])
         weights[node.name] = node.op.quantize(graph.weights[node.name], quantization)
-    return count_clusters(QuantizedGraph(graph.input_shape, graph.nodes, weights, dict(ranges)), images)
+    quantized = QuantizedGraph(graph.input_shape, graph.nodes, weights, dict(ranges))
+    return find_blanks(count_clusters(quantized, images), images)
 
 
 def observe(tensor: torch.Tensor, recipe: QuantizationRecipe = FULL_RANGE) -> Quantization:
@@ -154,6 +157,39 @@ def count_clusters(graph: QuantizedGraph, images: torch.Tensor, n_images: int = 
             source = tensors[node.inputs[0]]
             counts[node.name].append(node.op.count(source, graph.weights[node.name], graph.node_quantization(node)))
     return with_clusters(graph, {name: float(np.mean(values)) for name, values in counts.items()})
+
+
+def find_blanks(graph: QuantizedGraph, images: torch.Tensor, n_images: int = 8) -> QuantizedGraph:
+    """`graph` with the most frequent level of what its sparse nodes read, and how many windows hold anything else.
+
+    Both as the integer oracle finds them on the first `n_images` float images.
+    """
+    if not any(isinstance(node.op, SparseConv2d) for node in graph.nodes):
+        return graph
+    levels = graph.quantize_images(images[:n_images].numpy())
+    runs = [graph.run(image) for image in levels]
+
+    def with_blank(node: Node) -> Node:
+        if not isinstance(node.op, SparseConv2d):
+            return node
+        read = np.concatenate([run[node.inputs[0]].reshape(-1) for run in runs]).astype(int)
+        return replace(node, op=replace(node.op, blank=int(np.bincount(read + 128).argmax()) - 128))
+
+    return count_rows(replace(graph, nodes=tuple(map(with_blank, graph.nodes))), levels)
+
+
+def count_rows(graph: QuantizedGraph, images: Int8Array) -> QuantizedGraph:
+    """`graph` with `mean_rows` of its sparse nodes as they are on int8 `images` (n, H, W, C)."""
+    runs = [graph.run(image) for image in images]
+
+    def counted(node: Node) -> Node:
+        if not isinstance(node.op, SparseConv2d):
+            return node
+        op, zero = node.op, graph.node_quantization(node).inputs[0].zero_point
+        mean = float(np.mean([op.count(run[node.inputs[0]], zero) for run in runs]))
+        return replace(node, op=replace(op, mean_rows=mean))
+
+    return replace(graph, nodes=tuple(map(counted, graph.nodes)))
 
 
 def with_clusters(graph: QuantizedGraph, clusters: Mapping[str, float]) -> QuantizedGraph:

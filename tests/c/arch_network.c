@@ -8,6 +8,7 @@
 #define trec_widen plain_widen
 #define trec_add_row plain_add_row
 #define trec_look_up plain_look_up
+#define trec_sum_terms plain_sum_terms
 #define trec_requantize_columns plain_requantize_columns
 #define trec_max_s8 plain_max_s8
 #include "portable.h"
@@ -18,6 +19,7 @@
 #undef trec_widen
 #undef trec_add_row
 #undef trec_look_up
+#undef trec_sum_terms
 #undef trec_requantize_columns
 #undef trec_max_s8
 #include "armv7em_dsp.h"
@@ -138,6 +140,18 @@ static int32_t try_look_up(void)
     return numbers_differ();
 }
 
+static int32_t try_sum_terms(void)
+{
+    uint16_t places[48];
+    const trec_terms terms = {places, bytes[0] + draw(0, 3), 4 * draw(1, 12)};
+    for (int32_t i = 0; i < 48; i++) {
+        places[i] = (uint16_t)draw(0, BYTES - 8);
+    }
+    plain_sum_terms(bytes[0] + 3, &terms, numbers[0] + 3);
+    trec_sum_terms(bytes[0] + 3, &terms, numbers[1] + 3);
+    return numbers_differ();
+}
+
 static int32_t try_requantize(void)
 {
     int32_t multipliers[12];
@@ -166,7 +180,7 @@ static int32_t try_max(void)
 }
 
 static int32_t (*const trials[TREC_OUTPUT_BYTES / 2])(void) = {
-    try_dot, try_dot_s16, try_dot_1x4, try_multiply, try_widen, try_add_row, try_look_up, try_requantize, try_max,
+    try_dot, try_dot_s16, try_dot_1x4, try_multiply, try_widen, try_add_row, try_look_up, try_sum_terms, try_requantize, try_max,
 };
 
 void trec_net_run(void)

@@ -53,7 +53,7 @@ def fake_run(op: Op, inputs: Sequence[Levels], weights: Mapping[str, Tensor], sl
     whole, scales = whole_channels(weights["weights"], axis, weights.get("scales"))
     factor = scales * source.scale
     bias = round_half_up(weights["bias"] / factor).clamp(-(2**30), 2**30)
-    whole_weights = {"weights": whole, "bias": bias}
+    whole_weights = {**weights, "weights": whole, "bias": bias}
     if "hash" in weights:
         whole_weights |= _whole_hash(weights["hash"], weights["thresholds"], source.scale)
     is_cut = getattr(op, "activation", "none") == "relu6"

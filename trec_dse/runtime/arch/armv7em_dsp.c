@@ -144,6 +144,45 @@ __asm__(".section .text.trec_dot_words_1x4, \"ax\", %progbits\n"
         ".size trec_dot_words_1x4, . - trec_dot_words_1x4\n"
         ".text\n");
 
+/* trec_sum_terms: four terms a turn. One load brings a term's values for four neighbours, and SMLABB to SMLATT take the
+ * halves, of the values 0 and 2 or 1 and 3, and of the weights.
+ *
+ * r0 values, r1 places, r2 weights, r3 end of the places, r4-r7 sums, r8 weights 0 and 2, r9 weights 1 and 3, r10 and r11
+ * places, r12 and lr values
+ */
+#define TERM(place, weights, half)                                                                                     \
+    place "ldr.w r12, [r0, r12]\n"                                                                                     \
+    "sxtb16 lr, r12\n"                                                                                                 \
+    "sxtb16 r12, r12, ror #8\n"                                                                                        \
+    "smlab" half " r4, lr, " weights ", r4\n"                                                                          \
+    "smlab" half " r5, r12, " weights ", r5\n"                                                                         \
+    "smlat" half " r6, lr, " weights ", r6\n"                                                                          \
+    "smlat" half " r7, r12, " weights ", r7\n"
+
+__asm__(".section .text.trec_sum_terms, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_sum_terms\n"
+        ".type trec_sum_terms, %function\n"
+        ".thumb_func\n"
+        "trec_sum_terms:\n"
+        "push {r2, r4-r11, lr}\n"
+        "ldm r2, {r4-r7}\n"
+        "ldm r1, {r1, r2, r3}\n"
+        "add r3, r1, r3, lsl #1\n"
+        "1:\n"
+        "ldr.w r10, [r1], #4\n"
+        "ldr.w r11, [r1], #4\n"
+        "ldr.w r9, [r2], #4\n"
+        "sxtb16 r8, r9\n"
+        "sxtb16 r9, r9, ror #8\n" TERM("uxth r12, r10\n", "r8", "b") TERM("lsr r12, r10, #16\n", "r9", "b")
+            TERM("uxth r12, r11\n", "r8", "t") TERM("lsr r12, r11, #16\n", "r9", "t") "cmp r1, r3\n"
+        "bne 1b\n"
+        "pop {r2}\n"
+        "stm r2, {r4-r7}\n"
+        "pop {r4-r11, pc}\n"
+        ".size trec_sum_terms, . - trec_sum_terms\n"
+        ".text\n");
+
 /* trec_requantize_columns: a channel a turn.
  *
  * r0 multipliers, r1 sums, r2 output, r3 out_c, r4 shifts, r5 twice the zero point and 1, r6 min, r7 max, r8-r11 the

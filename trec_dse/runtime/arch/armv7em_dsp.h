@@ -146,6 +146,9 @@ static inline void trec_add_row(const int16_t *row, int32_t n_pairs, int32_t *su
 /* In armv7em_dsp.c. */
 void trec_look_up(const trec_lookup *lookup, const uint8_t *clusters, int32_t n, int32_t *sums);
 
+/* In armv7em_dsp.c. */
+void trec_sum_terms(const int8_t *values, const trec_terms *terms, int32_t *sums);
+
 static inline void trec_max_s8(int8_t *best, const int8_t *values, int32_t n)
 {
     int32_t i = 0;

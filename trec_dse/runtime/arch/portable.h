@@ -85,6 +85,17 @@ static inline void trec_look_up(const trec_lookup *lookup, const uint8_t *cluste
     }
 }
 
+/* Adds the products of terms to the sums of four neighbours, whose values lie side by side. values: as far as four bytes
+ * from the last place, sums: (4) */
+static inline void trec_sum_terms(const int8_t *values, const trec_terms *terms, int32_t *sums)
+{
+    for (int32_t i = 0; i < terms->n; i++) {
+        for (int32_t r = 0; r < 4; r++) {
+            sums[r] += values[terms->places[i] + r] * terms->weights[i];
+        }
+    }
+}
+
 /* Requantises sums: (count, 4) of four rows up to the first channel whose shift is no more than 32. output: (4, out_c),
  * of all channels. Returns the number of channels that are done. */
 static inline int32_t trec_requantize_columns(const trec_rescale *rescale, const trec_rows *rows, const int32_t *sums,

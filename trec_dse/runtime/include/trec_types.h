@@ -39,6 +39,13 @@ typedef struct {
     int32_t start[4];
 } trec_lookup;
 
+/* What some sums look up: n terms, each the place of a value and what it is multiplied with. */
+typedef struct {
+    const uint16_t *places;
+    const int8_t *weights;
+    int32_t n; /* a multiple of four, at least four */
+} trec_terms;
+
 static inline int32_t trec_clamp(int32_t value, int32_t min, int32_t max)
 {
     return value < min ? min : value > max ? max : value;

@@ -1,0 +1,77 @@
+"""Which convolutions of a network get which kernels, and how they are put in place."""
+
+import copy
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from trec_dse.candidate import KernelConfig, KernelForm
+from trec_dse.errors import CandidateError
+from trec_dse.sparse.gather import GatherConv2d
+from trec_dse.sparse.lookup import FIT_ROUNDS, LookupLayer
+from trec_dse.sparse.pattern import PatternConv2d
+from trec_dse.trec.conv import TrecConv2d
+from trec_dse.trec.policy import ConvShape, nearest_divisor
+
+ALL = "*"
+_MAKERS: dict[KernelForm, Callable[[nn.Conv2d, KernelConfig, int], nn.Module]] = {
+    "lookup": LookupLayer.from_conv,
+    "pattern": PatternConv2d.from_conv,
+    "sparse": GatherConv2d.from_conv,
+}
+
+
+def resolve_kernels(asked: Mapping[str, KernelConfig], shapes: Mapping[str, ConvShape]) -> dict[str, KernelConfig]:
+    """The config of every convolution that does not stay as it is, fitted to its shape; in network order.
+
+    "*" stands for those larger than 1x1 that are not named. Raises CandidateError for a name that is no convolution.
+    """
+    missing = [name for name in asked if name != ALL and name not in shapes]
+    if missing:
+        raise CandidateError(f"kernels are asked for {', '.join(missing)}; the convolutions are {', '.join(shapes)}")
+    found: dict[str, KernelConfig] = {}
+    for name, shape in shapes.items():
+        is_larger = shape.kernel_h * shape.kernel_w > 1
+        config = asked.get(name, asked.get(ALL) if is_larger else None)
+        if config is not None and config.form != "dense":
+            found[name] = _fitted(config, shape)
+    return found
+
+
+def apply_kernels(model: nn.Module, configs: Mapping[str, KernelConfig], rounds: int = FIT_ROUNDS) -> nn.Module:
+    """A copy of `model` in which the convolutions named in `configs` have those kernels.
+
+    With 0 `rounds` of fitting the shapes are the same and the values poor.
+    """
+    changed = copy.deepcopy(model)
+    for name, config in configs.items():
+        conv = changed.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        parent, _, attribute = name.rpartition(".")
+        setattr(changed.get_submodule(parent), attribute, _MAKERS[config.form](conv, config, rounds))
+    return changed
+
+
+def hold_patterns(model: nn.Module, original: nn.Module) -> None:
+    """Keep the missing taps missing where TREC, in `model`, took the place of pattern layers of `original`."""
+    for name, layer in original.named_modules():
+        clustered = model.get_submodule(name)
+        if isinstance(layer, PatternConv2d) and isinstance(clustered, TrecConv2d):
+            clustered.weight.register_hook(_masking(layer.mask))  # type: ignore[no-untyped-call]
+
+
+def _masking(mask: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda gradient: gradient * mask.to(gradient.device)
+
+
+def _fitted(config: KernelConfig, shape: ConvShape) -> KernelConfig:
+    """`config` with what a layer of that shape can have, and what its form does not use as it is by default."""
+    if config.form == "pattern":
+        n_taps = shape.kernel_h * shape.kernel_w
+        taps = min(n_taps, max(1, (2 * n_taps * config.taps + 9) // 18))
+        group = nearest_divisor(shape.in_channels, config.group)
+        return KernelConfig(config.form, patterns=config.patterns, taps=taps, group=group)
+    if config.form == "sparse":
+        return KernelConfig(config.form)
+    size = min(config.dictionary, shape.kernel_h * shape.kernel_w * shape.out_channels)
+    return KernelConfig(config.form, dictionary=size, terms=min(config.terms, size))
