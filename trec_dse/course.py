@@ -47,8 +47,8 @@ from trec_dse.networks import build_model
 from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import calibrate, quantize, quantize_own_scales, quantize_with
-from trec_dse.train import Aids, train
 from trec_dse.sparse.apply import apply_kernels, hold_patterns, resolve_kernels
+from trec_dse.train import Aids, train
 from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes
 
 PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
