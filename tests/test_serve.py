@@ -4,7 +4,7 @@ import gzip
 import http.client
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -14,8 +14,8 @@ import pytest
 from studies import make_study, make_trials
 
 from trec_dse.errors import InputError, StudyError
-from trec_dse.report.live import LiveServer, LiveStudy, StudyFolder
-from trec_dse.results import StudyRecord
+from trec_dse.report.live import Ask, LiveServer, LiveStudy, StudyFolder
+from trec_dse.results import Evaluation, StudyRecord, WhatIfGrid, WhatIfPoint, WhatIfSetting
 
 
 @dataclass
@@ -36,6 +36,9 @@ class Source:
         self.reads += 1
         return self.study
 
+    def grids(self) -> Sequence[WhatIfGrid]:
+        return ()
+
     def change(self, study: StudyRecord) -> None:
         self.study, self.stamps = study, self.stamps + 1
 
@@ -51,8 +54,8 @@ class Clock:
 
 
 @contextmanager
-def serving(study: LiveStudy) -> Iterator[LiveServer]:
-    with LiveServer(study) as server:
+def serving(study: LiveStudy, ask: Ask | None = None) -> Iterator[LiveServer]:
+    with LiveServer(study, ask=ask) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -62,9 +65,15 @@ def serving(study: LiveStudy) -> Iterator[LiveServer]:
             thread.join()
 
 
+def answer(trial: int, evaluation: Evaluation, setting: WhatIfSetting) -> WhatIfGrid:
+    """What a network would say: an accuracy that shows what was asked."""
+    point = WhatIfPoint(accuracy=setting.hash_bits / 10 + setting.n_kernel_reuse / 100)
+    return WhatIfGrid(trial, 100, WhatIfPoint(accuracy=evaluation.int8_accuracy or 0), (setting,), (point,))
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
-    with serving(LiveStudy(Source())) as running:
+    with serving(LiveStudy(Source()), answer) as running:
         yield running
 
 
@@ -142,6 +151,35 @@ def test_a_head_request_has_no_body(server: LiveServer) -> None:
 def test_a_page_of_another_name_learns_nothing(server: LiveServer, host: str) -> None:
     answer, body = get(server, "/data", Host=host)
     assert (answer.status, body) == (HTTPStatus.FORBIDDEN, b"")
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_link_on_another_page_sets_nothing_to_work(server: LiveServer, site: str) -> None:
+    question = "/what-if?trial=3&bits=4&policy=whole&reuse=1"
+    assert get(server, question, **{"Sec-Fetch-Site": site})[0].status == HTTPStatus.FORBIDDEN
+    assert get(server, question, **{"Sec-Fetch-Site": "same-origin"})[0].status == HTTPStatus.OK
+
+
+def test_a_what_if_question_is_answered_for_a_trained_trial(server: LiveServer) -> None:
+    _, body = get(server, "/what-if?trial=3&bits=4&policy=whole&reuse=1")
+    found = json.loads(body)
+    assert found["trained"]["accuracy"] == 0.99
+    assert found["points"]["%table"][1][0] == pytest.approx(0.41)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("trial=7&bits=4&policy=whole&reuse=1", 404),  # never trained
+        ("trial=99&bits=4&policy=whole&reuse=1", 404),
+        ("trial=3&bits=-4&policy=whole&reuse=1", 400),
+        ("trial=3&bits=4&policy=all&reuse=1", 400),
+        ("trial=3&bits=4&policy=whole", 400),
+        ("trial=3&bits=999999999999&policy=whole&reuse=1", 400),
+    ],
+)
+def test_a_what_if_question_that_makes_no_sense_is_refused(server: LiveServer, query: str, status: int) -> None:
+    assert get(server, f"/what-if?{query}")[0].status == status
 
 
 def test_long_answers_are_compressed_for_who_can_read_it(server: LiveServer) -> None:

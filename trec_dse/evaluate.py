@@ -11,6 +11,7 @@ first: a candidate that cannot fit is rejected before any training.
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 
 from trec_dse import codec, datasets
-from trec_dse.candidate import Candidate, KernelConfig, TrecConfig, content_key, plain_data
+from trec_dse.candidate import Candidate, KernelConfig, TrecConfig, TrecPolicy, content_key, plain_data
 from trec_dse.codegen import generate, kernel_sources, network_calls
 from trec_dse.cost import estimate, relative_time, violations, with_notes
 from trec_dse.course import Course, Say, calibration_images, four_bit_graph, nhwc, with_trec
@@ -313,9 +314,13 @@ def _decision(model: nn.Module, candidate: Candidate, dataset: Dataset, target: 
     """Which convolutions TREC treats, and how. Where it shall pay, it must in operations, and in cycles of `target`."""
     if candidate.trec is None:
         return Decision({}, {})
-    shapes = conv_shapes(model, dataset.input_shape)
+    return decide_for(candidate.trec, conv_shapes(model, dataset.input_shape), target)
+
+
+def decide_for(policy: TrecPolicy, shapes: Mapping[str, ConvShape], target: Target | None) -> Decision:
+    """`decide` with what a layer costs on `target`; without one, operations are counted."""
     if target is None:
-        return decide(candidate.trec, shapes, relative_operations)
+        return decide(policy, shapes, relative_operations)
 
     def on_target(shape: ConvShape, config: TrecConfig) -> float:
         # one column of N positions is as much work as any other form of N positions
@@ -324,4 +329,4 @@ def _decision(model: nn.Module, candidate: Candidate, dataset: Dataset, target: 
         cycles = relative_time(kernel, column, shape.out_channels, config, target)
         return max(cycles, relative_operations(shape, config))
 
-    return decide(candidate.trec, shapes, on_target)
+    return decide(policy, shapes, on_target)

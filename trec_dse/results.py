@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trec_dse.candidate import Candidate, TrecConfig
+from trec_dse.candidate import Candidate, SlicePolicy, TrecConfig
 from trec_dse.target import Target
 
 BufferKind = Literal["input", "activation", "output", "scratch"]
@@ -187,9 +187,61 @@ class Evaluation:
         return sum(rung.trained for rung in self.rungs)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether there is a network that its whole recipe gave."""
+        return self.int8_accuracy is not None and self.fidelity == 1
+
+    @property
     def is_feasible(self) -> bool:
         """Whether every limit of the target is kept."""
         return all(value <= 0 for value in self.violations.values())
+
+
+@dataclass(frozen=True)
+class WhatIfSetting:
+    """How a trained network shall cluster instead: H of every layer, the policy for L, layers that reuse kernels."""
+
+    hash_bits: int
+    slice_policy: SlicePolicy
+    n_kernel_reuse: int
+
+
+@dataclass(frozen=True)
+class WhatIfPoint:
+    """A trained network under another clustering, nothing retrained.
+
+    Attributes:
+        accuracy: int8, by the C code on the grid's validation images; redundancy: r_t per clustering layer, mean over
+            the calibration images; configs: H, L and scope of these layers.
+        refusal: why there is no such network; the figures are then zero.
+    """
+
+    accuracy: float = 0.0
+    sram_bytes: int = 0
+    flash_bytes: int = 0
+    macs: int = 0
+    cycles: int = 0
+    worst_cycles: int = 0
+    clock_hz: int = 1
+    redundancy: Mapping[str, float] = field(default_factory=dict)
+    configs: Mapping[str, TrecConfig] = field(default_factory=dict)
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class WhatIfGrid:
+    """A trial's network under many settings.
+
+    Attributes:
+        n_images: validation images behind every accuracy; trained: the network as it was trained, on these images.
+        settings, points: same length.
+    """
+
+    trial: int
+    n_images: int
+    trained: WhatIfPoint
+    settings: tuple[WhatIfSetting, ...]
+    points: tuple[WhatIfPoint, ...]
 
 
 @dataclass(frozen=True)

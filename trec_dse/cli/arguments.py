@@ -165,6 +165,15 @@ def _report(verbs: _Verbs) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: DIR/report.html")
+    parser.add_argument(
+        "--what-if",
+        type=_numbers,
+        default=(),
+        metavar="TRIAL[,TRIAL]",
+        help="compute how these trials' networks do under another H, L and kernel reuse, untrained, for the page",
+    )
+    _what_if_images(parser)
+    _data(parser)
 
 
 def _serve(verbs: _Verbs) -> None:
@@ -176,6 +185,8 @@ def _serve(verbs: _Verbs) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
     parser.add_argument("--port", type=int, default=8765, metavar="P", help="default %(default)s; 0 takes a free one")
+    _what_if_images(parser)
+    _data(parser)
 
 
 def _pick(verbs: _Verbs) -> None:
@@ -309,6 +320,19 @@ def _doctor(verbs: _Verbs) -> None:
     )
     parser.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="an export folder, to check as well")
     parser.add_argument("--port", metavar="PORT", help="the board that runs it: auto, /dev/ttyACM0, socket://host:port")
+
+
+def _what_if_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--what-if-images", type=_positive, default=1000, metavar="N", help="validation images per accuracy (1000)"
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of trial numbers, such as 12 or 3,12")
+    return tuple(int(part) for part in parts)
 
 
 def _positive(text: str) -> int:

@@ -25,6 +25,7 @@ function take(data) {
     DATA.axes.map((axis, i) => [axis.name, { ...axis, i, title: `${axis.label} (${axis.unit})` }]),
   );
   BY_NUMBER = new Map(DATA.trials.map((trial) => [trial.number, trial]));
+  DATA.what_if.forEach(addGrid);
 }
 
 /* What the reader has chosen; the address holds what is worth sharing. */
@@ -37,6 +38,7 @@ const view = {
   budgets: { sram: null, flash: null, latency: null, loss: null },
 };
 
+const isLive = Boolean(document.body.dataset.version); /* from a server that can be asked */
 const byId = (id) => document.getElementById(id);
 const value = (trial, name) => trial.values[AXIS[name].i];
 const reading = (trial, name) => trial.measured[AXIS[name].i];

@@ -9,6 +9,7 @@ function drawCard() {
       el("p", { class: "empty" }, "Choose a point of the plane or a row of the table."),
     );
     byId("detail").hidden = true;
+    byId("what-if").hidden = true;
     return;
   }
   byId("said").textContent = `Trial ${trial.number}: ${pointValues(trial).join(", ")}`;
@@ -22,9 +23,11 @@ function drawCard() {
     ...(detail ? cardBody(trial, detail) : []),
     parameters(trial),
   );
-  if (detail) drawDetail(trial, detail);
-  else if (isEvaluated(trial)) wantDetails([trial], () => view.trial === trial.number && drawCard());
-  else byId("detail").hidden = true;
+  if (detail) {
+    drawDetail(trial, detail);
+    drawWhatIf(trial);
+  } else if (isEvaluated(trial)) wantDetails([trial], () => view.trial === trial.number && drawCard());
+  else for (const id of ["detail", "what-if"]) byId(id).hidden = true;
 }
 
 function drawDetail(trial, detail) {

@@ -1,7 +1,6 @@
 /* Following a search: `trec-dse serve` is asked for changes, and what the reader has set stays as it is. */
 
 const POLL = 2000;
-const isLive = Boolean(document.body.dataset.version);
 let isAnswering = true;
 
 function follow() {

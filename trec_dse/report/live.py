@@ -5,6 +5,7 @@ It answers a fixed list of addresses from what it has read, and never opens a pa
     /                  the page, without data of its own
     /data?version=V    all trials as JSON; 204 while V is still the newest version
     /detail?trial=N    what the card of one trial shows
+    /what-if?trial=N&bits=H&policy=P&reuse=K    that trial's network clustered so, computed now and kept nowhere
 """
 
 import gzip
@@ -16,21 +17,27 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 from urllib.parse import parse_qs
 
-from trec_dse import __version__, storage
+from trec_dse import __version__, codec, storage
 from trec_dse import objectives as registry
+from trec_dse.candidate import SlicePolicy
 from trec_dse.errors import InputError, StudyError, TrecDseError
 from trec_dse.objectives import Objective
+from trec_dse.report.grids import read_grids
 from trec_dse.report.page import render_live, tabulated
 from trec_dse.report.payload import build_detail, build_payload, to_plain
-from trec_dse.results import Evaluation, StudyRecord
+from trec_dse.results import Evaluation, StudyRecord, WhatIfGrid, WhatIfSetting
 
 ADDRESS = "127.0.0.1"
 _HOSTS = {"127.0.0.1", "localhost"}
 _LEAST_PAUSE_S, _PAUSE_PER_READ = 0.5, 4.0  # a large study is read again only after several times what it took
 _SMALL = 1000  # bytes that are not worth compressing
+
+
+# a trial's number, its evaluation and a setting: a grid of that one point
+Ask = Callable[[int, Evaluation, WhatIfSetting], WhatIfGrid]
 
 
 class Source(Protocol):
@@ -44,6 +51,10 @@ class Source(Protocol):
         """The study as it is now; StudyError if it cannot be read."""
         ...
 
+    def grids(self) -> Sequence[WhatIfGrid]:
+        """What-if grids that were computed before."""
+        ...
+
 
 @dataclass(frozen=True)
 class StudyFolder:
@@ -55,7 +66,11 @@ class StudyFolder:
         """Times and sizes of what changes when a trial starts or ends, or is measured; None if they cannot tell."""
         if storage.read_settings(self.folder).storage is not None:
             return object()  # a database: equal to nothing
-        places = [self.folder / storage.JOURNAL, *sorted((self.folder / "candidates").glob("*"))]
+        places = [
+            self.folder / storage.JOURNAL,
+            self.folder / "what_if",
+            *sorted((self.folder / "candidates").glob("*")),
+        ]
         found = []
         for place in places:
             try:
@@ -68,6 +83,10 @@ class StudyFolder:
     def read(self) -> StudyRecord:
         """The study as it is now."""
         return storage.load_study(self.folder)
+
+    def grids(self) -> Sequence[WhatIfGrid]:
+        """Those in the study's folder."""
+        return read_grids(self.folder)
 
 
 @dataclass(frozen=True)
@@ -110,7 +129,8 @@ class LiveStudy:
         stamp = self.source.stamp()
         if self._snapshot is None or stamp != self._stamp:
             study = self.source.read()
-            data = json.dumps(tabulated(to_plain(build_payload(study, self.objectives))), allow_nan=False).encode()
+            payload = build_payload(study, self.objectives, self.source.grids())
+            data = json.dumps(tabulated(to_plain(payload)), allow_nan=False).encode()
             if self._snapshot is None or data != self._snapshot.data:
                 self._count += 1
             evaluations = {record.number: record.evaluation for record in study.trials if record.evaluation is not None}
@@ -135,8 +155,9 @@ class LiveServer(ThreadingHTTPServer):
     daemon_threads = True  # an open connection must not keep the process alive
     allow_reuse_address = True
 
-    def __init__(self, study: LiveStudy, port: int = 0) -> None:
-        self.study = study
+    def __init__(self, study: LiveStudy, port: int = 0, ask: Ask | None = None) -> None:
+        self.study, self.ask = study, ask
+        self._asking = threading.Lock()  # an answer takes a compiler and seconds: one at a time
         try:
             super().__init__((ADDRESS, port), _Handler)
         except (OSError, OverflowError) as problem:
@@ -153,7 +174,7 @@ class LiveServer(ThreadingHTTPServer):
         """The answer to a GET of `target`, a path with its query."""
         path, _, rest = target.partition("?")
         query = {name: values[-1] for name, values in parse_qs(rest).items()}
-        routes = {"/": self._page, "/data": self._data, "/detail": self._detail}
+        routes = {"/": self._page, "/data": self._data, "/detail": self._detail, "/what-if": self._what_if}
         route = routes.get(path)
         if route is None:
             return Answer(HTTPStatus.NOT_FOUND, body=b"there is the page at /, and nothing else\n")
@@ -182,6 +203,20 @@ class LiveServer(ThreadingHTTPServer):
         body = json.dumps(tabulated(to_plain(build_detail(evaluation))), allow_nan=False).encode()
         return Answer(HTTPStatus.OK, "application/json", body)
 
+    def _what_if(self, query: Mapping[str, str]) -> Answer:
+        numbers = [query.get(name, "") for name in ("trial", "bits", "reuse")]
+        policy = next((each for each in get_args(SlicePolicy) if each == query.get("policy")), None)
+        if policy is None or not all(number.isdecimal() and len(number) < 9 for number in numbers):
+            return Answer(HTTPStatus.BAD_REQUEST, body=b"needed: trial, bits and reuse as numbers, and a policy\n")
+        trial, bits, reuse = map(int, numbers)
+        evaluation = self.study.snapshot().evaluations.get(trial)
+        if self.ask is None or evaluation is None or not evaluation.is_trained:
+            return Answer(HTTPStatus.NOT_FOUND, body=f"no trained trial {trial} to ask\n".encode())
+        with self._asking:
+            grid = self.ask(trial, evaluation, WhatIfSetting(bits, policy, reuse))
+        body = json.dumps(tabulated(codec.unstructure(grid)), allow_nan=False).encode()
+        return Answer(HTTPStatus.OK, "application/json", body)
+
 
 class _Handler(BaseHTTPRequestHandler):
     """GET and HEAD only; any other method is answered with 501 by the base class."""
@@ -200,9 +235,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(with_body=False)
 
     def _send(self, *, with_body: bool) -> None:
-        # a page of another site whose name was made to point here would name itself: it must learn nothing
+        # a page of another site whose name was made to point here would name itself: it must learn nothing,
+        # and a link on another page must set nothing to work
         host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-        answer = self.server.answer(self.path) if host in _HOSTS else Answer(HTTPStatus.FORBIDDEN)
+        is_foreign = host not in _HOSTS or self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+        answer = Answer(HTTPStatus.FORBIDDEN) if is_foreign else self.server.answer(self.path)
         body, headers = answer.body, dict(answer.headers)
         if len(body) > _SMALL and "gzip" in self.headers.get("Accept-Encoding", ""):
             body, headers["Content-Encoding"] = gzip.compress(body, compresslevel=1), "gzip"

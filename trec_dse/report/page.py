@@ -13,7 +13,7 @@ from trec_dse import objectives as registry
 from trec_dse.errors import StudyError
 from trec_dse.objectives import Objective
 from trec_dse.report.payload import build_detail, build_payload, to_plain
-from trec_dse.results import StudyRecord
+from trec_dse.results import StudyRecord, WhatIfGrid
 
 _FOLDER = Path(__file__).resolve().parent
 _SCRIPTS = (
@@ -27,6 +27,7 @@ _SCRIPTS = (
     "trials.js",
     "pick.js",
     "compare.js",
+    "whatif.js",
     "live.js",
     "main.js",
 )
@@ -34,22 +35,30 @@ _STYLES = ("card.css", "page.css")
 BLOCK = 64  # details that are packed together: a card unpacks one block, not the whole study
 
 
-def write_html(study: StudyRecord, path: Path, objectives: Sequence[Objective] = registry.DEFAULT) -> None:
+def write_html(
+    study: StudyRecord,
+    path: Path,
+    objectives: Sequence[Objective] = registry.DEFAULT,
+    what_if: Sequence[WhatIfGrid] = (),
+) -> None:
     """Write the page of `study`; about 5 MB, most of it plotly.js. `#trial=3` in its address opens trial 3.
 
     `objectives` are those of the study: they define the front, the knee and the progress, and the first two the
-    axes at the start. Raises `StudyError` if the file cannot be written.
+    axes at the start. `what_if`: networks that can be clustered otherwise on the page.
+    Raises `StudyError` if the file cannot be written.
     """
-    text = render(study, objectives)
+    text = render(study, objectives, what_if)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as problem:
         raise StudyError(f"{path}: the report cannot be written: {problem.strerror}") from problem
 
 
-def render(study: StudyRecord, objectives: Sequence[Objective] = registry.DEFAULT) -> str:
+def render(
+    study: StudyRecord, objectives: Sequence[Objective] = registry.DEFAULT, what_if: Sequence[WhatIfGrid] = ()
+) -> str:
     """The text of the page."""
-    data = _script_safe(to_plain(build_payload(study, objectives)))
+    data = _script_safe(to_plain(build_payload(study, objectives, what_if)))
     return _filled(data=data, title=html.escape(study.name), blocks="\n".join(_blocks(study)))
 
 

@@ -17,7 +17,7 @@ from trec_dse.objectives import Objective
 from trec_dse.pareto import front
 from trec_dse.pick import Budgets, pick
 from trec_dse.plots import ArenaData, Part, arena_data, board_limit, flash_data, hypervolume_data
-from trec_dse.results import Evaluation, LayerCost, Measurement, StudyRecord, TrialRecord
+from trec_dse.results import Evaluation, LayerCost, Measurement, StudyRecord, TrialRecord, WhatIfGrid
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,10 @@ class Payload:
     progress: Progress
     influence: InfluenceData
     knee: int | None
+    what_if: tuple[WhatIfGrid, ...]
 
 
-def build_payload(study: StudyRecord, objectives: Sequence[Objective]) -> Payload:
+def build_payload(study: StudyRecord, objectives: Sequence[Objective], what_if: Sequence[WhatIfGrid] = ()) -> Payload:
     """All that the page shows of `study`; fronts, knee and progress are those of `objectives`."""
     every = [registry.get(name) for name in registry.names()]
     best = {record.number for record in front(study.trials, objectives)}
@@ -146,6 +147,7 @@ def build_payload(study: StudyRecord, objectives: Sequence[Objective]) -> Payloa
         progress=Progress(progress.numbers, progress.shares, progress.epochs),
         influence=influence_data(study.trials, every),
         knee=_knee(study, objectives),
+        what_if=tuple(what_if),
     )
 
 
