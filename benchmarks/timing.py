@@ -21,11 +21,14 @@ from common import Figure, on_twin, random_candidates, show
 from scipy.optimize import nnls
 
 from trec_dse import datasets, plugins
+from trec_dse.candidate import TrecConfig
 from trec_dse.codegen import network_calls
-from trec_dse.errors import UnsupportedError
+from trec_dse.errors import DoesNotFitError, UnsupportedError
 from trec_dse.evaluate import untrained_graph
-from trec_dse.graph import INPUT, Graph, QuantizedGraph, Work, pack
+from trec_dse.graph import INPUT, Graph, QuantizedGraph, Window, Work, pack
+from trec_dse.ops._random import single
 from trec_dse.ops.sparse_conv2d import SparseConv2d
+from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.quantize import count_rows, quantize, with_clusters
 from trec_dse.resources import data_folder
 from trec_dse.target import Target, load_target
@@ -33,6 +36,7 @@ from trec_dse.target import Target, load_target
 HEADING = "# Cycles per unit of work of the kernels as zig compiles them: benchmarks/timing.py, on the twin."
 N_OF_ONE = 16  # layers that are measured of a single operator
 OVERHEAD = "network_call"  # what an inference costs besides its layers
+STRIP_INPUTS = [(28, 28, 1), (32, 32, 3), (16, 16, 16), (14, 14, 32), (8, 8, 32), (8, 8, 64), (6, 6, 48)]
 
 
 def single_layers(seed: int) -> list[QuantizedGraph]:
@@ -63,6 +67,35 @@ def random_layers(seed: int, n: int, kinds: Sequence[str] | None = None) -> list
             graph: Graph = importlib.import_module(f"trec_dse.ops.{kind}.cases").random_graph(random)
             images = torch.from_numpy(random.standard_normal((2, *graph.input_shape))).float()
             graphs.append(quantize(graph, images))
+    return graphs
+
+
+def strip_layers(seed: int, n: int) -> list[QuantizedGraph]:
+    """Convolutions as the shipped networks have them, on random strips."""
+    graphs = []
+    for i in range(n):
+        random = np.random.default_rng([seed, i])
+        kernel = int(random.choice([1, 3, 5]))
+        height, width, depth = random.choice(STRIP_INPUTS if kernel > 1 else STRIP_INPUTS[2:])
+        pixels = int(random.choice([1, kernel]))
+        groups = depth // int(random.choice([d for d in (1, 2, 4, 8, 16, 32) if depth % d == 0])) if depth > 3 else 1
+        length, bits = pixels * depth // groups, int(random.integers(2, 7))
+        padding = int(random.integers(0, 2)) * (kernel // 2)
+        out_channels = int(random.choice([6, 8, 16, 24, 32]))
+        op = TrecStripConv2d(
+            out_channels,
+            Window((kernel, kernel), (1, 1), (padding, padding)),
+            TrecConfig(bits, length, "strip_shared", None, int(groups)),
+            "relu",
+        )
+        weights = {
+            "weights": random.standard_normal((out_channels, kernel, kernel, depth)),
+            "bias": random.standard_normal(out_channels),
+            "hash": random.standard_normal((groups, length, bits)),
+            "thresholds": random.standard_normal((groups, bits)),
+        }
+        images = torch.from_numpy(random.standard_normal((2, height, width, depth))).float()
+        graphs.append(quantize(single(op, (int(height), int(width), int(depth)), weights), images))
     return graphs
 
 
@@ -150,6 +183,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     graphs = random_layers(1, N_OF_ONE, args.op) if args.op else single_layers(seed=1) + random_layers(seed=1, n=12)
+    if not args.op or TrecStripConv2d.kind in args.op:
+        graphs += strip_layers(seed=1, n=32)
     figures = []
     for path in sorted(data_folder("targets").glob("*.toml")):
         target = load_target(path)
@@ -157,7 +192,7 @@ def main() -> None:
             continue
         rows = []
         for graph in graphs:
-            with contextlib.suppress(UnsupportedError):
+            with contextlib.suppress(UnsupportedError, DoesNotFitError):
                 rows.append(measure(graph, target))
         known = kept_costs(target, args.op) if args.op else {}
         result = fit(rows, known)
@@ -169,7 +204,7 @@ def main() -> None:
         ]
         if args.write:
             store(path, dict(sorted({**known, **result.costs}.items())), keep_heading=bool(args.op))
-        print(target.name, result.costs, file=sys.stderr)
+        print(target.name, result.costs, file=sys.stderr, flush=True)
     show(figures)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trec_dse import plugins
-from trec_dse.candidate import HashScope, TrecConfig
+from trec_dse.candidate import TrecConfig
 from trec_dse.errors import UnsupportedError
 from trec_dse.graph import INPUT, Graph, Node, Quantization, Window, quantize_array
 from trec_dse.lower import lower
@@ -19,6 +19,7 @@ from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.dense import Dense
 from trec_dse.ops.max_pool2d import MaxPool2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.prune import fold_batch_norms
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import FULL_RANGE, calibrate, quantize_with
@@ -44,8 +45,8 @@ def mismatches(graph: Graph, images: torch.Tensor) -> tuple[int, int]:
     return int((found != expected).sum()), expected.size
 
 
-# strips are trained with centroids and padding in floating point: close, not equal; 4 bits have a training of their own
-@pytest.mark.parametrize("kind", [k for k in plugins.names("ops") if k != "trec_strip_conv2d" and "_u4" not in k])
+# 4 bits have a training of their own
+@pytest.mark.parametrize("kind", [kind for kind in plugins.names("ops") if "_u4" not in kind])
 def test_training_sees_the_integers_of_the_kernels(kind: str) -> None:
     compared = 0
     for seed in range(20):
@@ -61,18 +62,31 @@ def test_training_sees_the_integers_of_the_kernels(kind: str) -> None:
 def clustered(config: TrecConfig) -> tuple[Graph, torch.Tensor]:
     """One TREC convolution of 3x3 on 8x8x2."""
     random = np.random.default_rng(4)
-    n = 1 if config.scope == "shared" else 18 // config.vector_length
+    is_strips = config.scope == "strip_shared"
+    n = config.channel_groups if is_strips else 1 if config.scope == "shared" else 18 // config.vector_length
     weights = {"weights": random.normal(size=(5, 3, 3, 2)), "bias": random.normal(size=5)}
     if config.scope != "kernel_reuse":
         weights |= {"hash": random.normal(size=(n, config.vector_length, config.hash_bits))}
         weights |= {"thresholds": random.normal(size=(n, config.hash_bits))}
-    nodes = (Node("conv", TrecConv2d(5, Window((3, 3)), config), (INPUT,)),)
-    return Graph((8, 8, 2), nodes, {"conv": weights}), torch.from_numpy(random.normal(size=(6, 8, 8, 2)))
+    op = (TrecStripConv2d if is_strips else TrecConv2d)(5, Window((3, 3)), config)
+    return Graph((8, 8, 2), (Node("conv", op, (INPUT,)),), {"conv": weights}), torch.from_numpy(
+        random.normal(size=(6, 8, 8, 2))
+    )
 
 
-@pytest.mark.parametrize("scope", ["per_slice", "shared"])
-def test_hashes_learn_and_change_no_value(scope: HashScope) -> None:
-    graph, images = clustered(TrecConfig(3, 6, scope))
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrecConfig(3, 6, "per_slice"),
+        TrecConfig(3, 6, "shared"),
+        TrecConfig(7, 6, "per_slice"),  # more bits than soft memberships have columns for: one-bit neighbours
+        TrecConfig(3, 6, "strip_shared"),
+        TrecConfig(3, 1, "strip_shared", channel_groups=2),
+        TrecConfig(7, 6, "strip_shared"),
+    ],
+)
+def test_hashes_learn_and_change_no_value(config: TrecConfig) -> None:
+    graph, images = clustered(config)
     network, _ = in_double(graph, images)
     x = images.permute(0, 3, 1, 2)
     hard = network(x).detach()
@@ -87,7 +101,13 @@ def test_hashes_learn_and_change_no_value(scope: HashScope) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [TrecConfig(3, 6, "kernel_reuse"), TrecConfig(3, 6, max_clusters=2), TrecConfig(7, 6), TrecConfig(0, 6)]
+    "config",
+    [
+        TrecConfig(3, 6, "kernel_reuse"),
+        TrecConfig(3, 6, max_clusters=2),
+        TrecConfig(0, 6),
+        TrecConfig(3, 6, "strip_shared", max_clusters=2),
+    ],
 )
 def test_hashes_that_cannot_learn_stay_and_the_rest_learns(config: TrecConfig) -> None:
     graph, images = clustered(config)

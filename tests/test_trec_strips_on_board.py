@@ -10,6 +10,7 @@ from torch import nn
 from trec_dse.candidate import TrecConfig
 from trec_dse.codegen import generate, kernel_sources
 from trec_dse.cost import estimate
+from trec_dse.errors import UnsupportedError
 from trec_dse.executors import twin
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.footprint import footprint_for
@@ -81,12 +82,24 @@ def test_counts_of_work_and_memory_are_those_worked_out_by_hand() -> None:
     assert from_16.n_parts(shape) == 25
     assert from_16.cap(shape) == 32
     assert from_16.macs(shape) == 196 * 16 * 5 + 4 * 25 * 16 * (4 * 32)
-    # products 4 * (4 groups * 25 parts * 33), centroids, counts, found, signatures, reverse, ids, one vector
-    assert from_16.scratch_bytes(shape) == 13200 + 2 * (4 * 32 * 4 + 2 * 32 + 4 + 32) + 4 * 14 * 14 + 4
+    # three lines of five parts are a pass: products of 32 clusters and a row of zeros with 8 channels, and the
+    # sums of 100 positions; for each group 32 centroids of 4, its number of clusters and its ids
+    outputs = 2 * (33 * 15 * 8) + 4 * (100 * 8)
+    assert from_16.scratch_bytes(shape) == outputs + 4 * (2 * 32 * 4 + 2 + 14 * 14)
+    # one pass: no sums. Clustering needs more: int32 stack, 4 vectors, counts, signatures, reverse table, 14 columns
+    narrow = TrecStripConv2d(16, _window(3), TrecConfig(7, 48, "strip_shared", 64))
+    clustering = 4 * (64 * 48) + 4 * 2 * 48 + 2 * (64 + 64 + 128) + 12
+    assert narrow.scratch_bytes(shape) == clustering + 2 * 64 * 48 + 2 + 14 * 12
     # with padding 2 the grid has 18x18 places, of which the outer two rings hold padding alone
     padded = TrecStripConv2d(16, _window(5, 2), TrecConfig(5, 16, "strip_shared"))
     assert padded.grid(shape) == (18, 18)
     assert padded.n_strips(shape) == 196
+
+
+def test_a_kernel_of_twelve_rows_is_refused_with_the_reason() -> None:
+    op = TrecStripConv2d(4, Window((12, 1)), TrecConfig(2, 3, "strip_shared"))
+    with pytest.raises(UnsupportedError, match="at most 11 rows, this one has 12"):
+        op.output_shape((16, 16, 3))
 
 
 def _window(kernel: int, padding: int = 0) -> Window:

@@ -5,6 +5,8 @@
 #define trec_dot_s16_s8 plain_dot_s16_s8
 #define trec_dot_1x4 plain_dot_1x4
 #define trec_multiply plain_multiply
+#define trec_multiply_narrow plain_multiply_narrow
+#define trec_add_parts plain_add_parts
 #define trec_widen plain_widen
 #define trec_add_row plain_add_row
 #define trec_look_up plain_look_up
@@ -16,6 +18,8 @@
 #undef trec_dot_s16_s8
 #undef trec_dot_1x4
 #undef trec_multiply
+#undef trec_multiply_narrow
+#undef trec_add_parts
 #undef trec_widen
 #undef trec_add_row
 #undef trec_look_up
@@ -104,6 +108,50 @@ static int32_t try_multiply(void)
     return numbers_differ();
 }
 
+static int32_t try_multiply_narrow(void)
+{
+    const int32_t n_pairs = draw(1, 6);
+    const trec_kernels kernels = {
+        .first = bytes[0] + 4 * draw(0, 3),
+        .step = 4 * draw(6, 40),
+        .count = draw(0, 4),
+        .n_pairs = n_pairs,
+    };
+    trec_narrow narrow = {.n_blocks = draw(1, n_pairs > 1 ? 30 / n_pairs : 20), .row_step = 4 * draw(4, 12)};
+    for (int32_t c = 0; c < 8; c++) {
+        narrow.shifts[c] = draw(11, 20); /* 12 products below 2^22 and a quarter: below 2^15 after 11 bits */
+        narrow.halves[c] = 1 << narrow.shifts[c] >> 1;
+    }
+    plain_multiply_narrow(block, &kernels, &narrow, (int16_t *)(numbers[0] + 3));
+    trec_multiply_narrow(block, &kernels, &narrow, (int16_t *)(numbers[1] + 3));
+    return numbers_differ();
+}
+
+static int32_t try_add_parts(void)
+{
+    int16_t *table = (int16_t *)numbers[2];
+    const trec_parts parts = {
+        .table = table,
+        .row_step = 16 * draw(3 * 11, 36),
+        .n_lines = draw(1, 3),
+        .n_parts = draw(1, 11),
+        .line_step = draw(0, 20),
+        .out_step = draw(0, 5),
+    };
+    for (int32_t i = 0; i < 2 * BYTES; i++) {
+        table[i] = (int16_t)draw(-990, 990);
+    }
+    uint8_t *ids = (uint8_t *)bytes[1];
+    for (int32_t i = 0; i < BYTES; i++) {
+        ids[i] = (uint8_t)draw(0, 4096 / parts.row_step - 1);
+    }
+    const int32_t n = draw(1, 4), r = draw(0, 4 - n);
+    const int32_t is_start = draw(0, 1);
+    plain_add_parts(&parts, ids + 1, n, numbers[0] + r + 64 * is_start, numbers[0] + r);
+    trec_add_parts(&parts, ids + 1, n, numbers[1] + r + 64 * is_start, numbers[1] + r);
+    return numbers_differ();
+}
+
 static int32_t try_widen(void)
 {
     const int32_t n = draw(0, 50), first = draw(0, 30), r = draw(0, 3), from = draw(0, 3);
@@ -180,7 +228,8 @@ static int32_t try_max(void)
 }
 
 static int32_t (*const trials[TREC_OUTPUT_BYTES / 2])(void) = {
-    try_dot, try_dot_s16, try_dot_1x4, try_multiply, try_widen, try_add_row, try_look_up, try_sum_terms, try_requantize, try_max,
+    try_dot,       try_dot_s16,    try_dot_1x4, try_multiply,        try_widen,     try_add_row, try_look_up,
+    try_sum_terms, try_requantize, try_max,     try_multiply_narrow, try_add_parts,
 };
 
 void trec_net_run(void)

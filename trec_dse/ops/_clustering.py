@@ -40,11 +40,11 @@ def quantize(layer: Layer, weights: FloatWeights, quantization: NodeQuantization
     is_exact = np.arange(len(levels)) < layer.exact_channels
     bias = bias - np.where(is_exact, source.zero_point * sums, 0)
     tables = rescale_tables(scales * source.scale / sink.scale / 2**bits)
-    hashes = _hash_tables(layer.config, weights, kernels, quantization)
+    hashes = hash_tables(layer.config, weights, kernels, quantization)
     return {"weights": levels, "bias": bias.astype(np.int32), "fraction_bits": np.array(bits), **tables, **hashes}
 
 
-def _hash_tables(
+def hash_tables(
     config: TrecConfig, weights: FloatWeights, kernels: Int8Array, quantization: NodeQuantization
 ) -> IntWeights:
     """`hash` (n or 1, H, L) int8 and `thresholds` (n or 1, H) int32; a reused kernel is its own hash."""

@@ -37,11 +37,29 @@ from trec_dse.graph import (
 )
 from trec_dse.ops import _clustering
 from trec_dse.ops._activation import Activation, activate
-from trec_dse.ops._fixed_point import bounds, divide, requantize, rescale_field, window_field
+from trec_dse.ops._fixed_point import (
+    bounds,
+    divide,
+    integer_bias,
+    quantize_channels,
+    requantize,
+    rescale_field,
+    rescale_tables,
+    window_field,
+)
+from trec_dse.ops._packing import pair_channels
+from trec_dse.ops._strip_products import (
+    MOST_PARTS_OF_A_LINE,
+    TILE,
+    Lines,
+    product_rounding,
+    round_products,
+)
 from trec_dse.trec.conv import trec_conv2d
 
 MOST_CLUSTERS = 255
 MOST_STRIPS = 2**14
+_MOST_THRESHOLD = 2**30  # beyond all projections
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,11 @@ class TrecStripConv2d:
                 f"the strip kernel takes at most {MOST_CLUSTERS} clusters and {MOST_STRIPS} strips; asked for "
                 f"{self.cap(inputs[0])} and {self.n_strips(inputs[0])}: set max_clusters, or use fewer hash bits"
             )
+        if self.window.kernel[0] > MOST_PARTS_OF_A_LINE:
+            raise UnsupportedError(
+                f"the strip kernel takes convolutions of at most {MOST_PARTS_OF_A_LINE} rows, this one has "
+                f"{self.window.kernel[0]}: leave it dense or use slices"
+            )
         return (*self.window.positions(inputs[0]), self.out_channels)
 
     def strip_pixels(self, shape: Shape) -> int:
@@ -84,6 +107,11 @@ class TrecStripConv2d:
     def n_parts(self, shape: Shape) -> int:
         """P = kh * kw / m, the strips of a kernel."""
         return self.window.kernel[0] * self.window.kernel[1] // self.strip_pixels(shape)
+
+    def lines(self, channels: int) -> Lines:
+        """How its kernels, over so many channels, are cut."""
+        pixels = self.config.vector_length * self.config.channel_groups // channels
+        return Lines(self.config.channel_groups, self.window.kernel[1] // pixels, self.window.kernel[0])
 
     def n_positions(self, shape: Shape) -> int:
         """N, output positions."""
@@ -135,37 +163,51 @@ class TrecStripConv2d:
         return hashing + round(products)
 
     def scratch_bytes(self, *inputs: Shape) -> int:
-        """Products over sums, centroids, tables and ids: the sum that the C kernel lays out."""
+        """What clustering or what the outputs need, the larger; centroids and ids: the sum that the C kernel lays out.
+
+        Clustering needs the stack, four vectors and tables; the outputs a table of products and, unless there is one
+        pass only, the sums of a tile of channels.
+        """
         shape, config = inputs[0], self.config
-        cap, groups, length = self.cap(shape), config.channel_groups, config.vector_length
-        wide = max(cap * length, groups * self.n_parts(shape) * (cap + 1))
-        narrow = groups * cap * length + 2 * cap + groups + (1 << config.hash_bits)
+        cap, groups, pairs = self.cap(shape), config.channel_groups, -(-config.vector_length // 2)
+        stack, lines = -(-cap // 4) * 8 * pairs, self.lines(shape[2])
         grid_h, grid_w = self.grid(shape)
-        return 4 * wide + 2 * narrow + groups * grid_h * grid_w + length
+        clustering = 4 * stack + 16 * pairs + 2 * (2 * cap + (1 << config.hash_bits)) + grid_w
+        table = max(-(-cap // 4) * 4, cap + 1) * lines.per_pass * lines.parts * TILE
+        sums = 0 if len(lines.passes) == 1 else -(-self.n_positions(shape) // 4) * 4 * TILE
+        return -(-max(clustering, 4 * sums + 2 * table) // 4) * 4 + groups * (2 * (stack + 1) + grid_h * grid_w)
 
     def overlap(self, *inputs: Shape) -> int | None:
         """Anywhere: all strips are clustered, into the workspace, before the first output is written."""
         return -math.prod(inputs[0])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Hashing, stack updates, divisions, centroid products and the recovery of the outputs."""
+        """Hashing by blocks of four vectors, the stack, divisions, products by blocks and parts, and the recovery."""
         shape, config = inputs[0], self.config
-        vectors, length = self.n_strips(shape) * config.channel_groups, config.vector_length
-        n, parts, clusters = self.n_positions(shape), self.n_parts(shape), self.clusters(shape, worst)
+        groups, length = config.channel_groups, -(-config.vector_length // 2) * 2
+        vectors, lines, cap = self.n_strips(shape) * groups, self.lines(shape[2]), self.cap(shape)
+        rows, bits = 4 * -(-self.n_strips(shape) // 4) * groups, config.hash_bits + config.hash_bits % 2
         grid_h, grid_w = self.grid(shape)
-        is_copied = config.channel_groups > 1 and self.strip_pixels(shape) > 1
+        pieces = self.strip_pixels(shape) if groups > 1 else 1  # of a vector in the image
+        # of a group, the last block of four clusters is full by half on average
+        clusters = min(self.clusters(shape, worst) + 1.5 * groups, 4.0 * groups * -(-cap // 4))
+        channels, tiles = self.out_channels + self.out_channels % 2, -(-self.out_channels // TILE)
+        parts, outputs = lines.columns * lines.parts, self.n_positions(shape) * tiles
         return (
-            Work("strip_hash_mac", vectors * length * config.hash_bits),
-            Work("strip_hash_dot", vectors * config.hash_bits),
-            Work("strip_copy", vectors * length if is_copied else 0),
-            Work("strip_add", vectors * length),
+            Work("strip_hash_mac", rows * length * bits),
+            Work("strip_hash_sum", rows * bits),
+            Work("strip_element", vectors * length),
             Work("strip_vector", vectors),
-            Work("strip_place", config.channel_groups * grid_h * grid_w),
+            Work("strip_piece", vectors * pieces),
+            Work("strip_place", groups * grid_h * grid_w),
             Work("strip_divide", clusters * length),
-            Work("strip_mac", clusters * length * parts * self.out_channels),
-            Work("strip_dot", clusters * parts * self.out_channels),
-            Work("strip_recover", n * config.channel_groups * parts * self.out_channels),
-            Work("strip_output", n * self.out_channels),
+            Work("strip_mac", clusters * length * parts * channels),
+            Work("strip_sum", clusters * parts * channels),
+            Work("strip_column", tiles * groups * parts),
+            Work("strip_part", outputs * groups * parts),
+            Work("strip_line", outputs * groups * lines.columns),
+            Work("strip_pass", outputs * len(lines.passes)),
+            Work("strip_output", self.n_positions(shape) * self.out_channels),
         )
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -185,14 +227,22 @@ class TrecStripConv2d:
         return activate(y, self.activation)
 
     def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
-        """As for slices, but `weights` (M, g, P, L): a strip of a kernel lies in one piece, as its vectors do."""
-        tables = _clustering.quantize(self, weights, quantization)
-        levels, groups = tables["weights"], self.config.channel_groups
-        m, height, width, channels = levels.shape
-        pixels = self.strip_pixels(levels.shape[1:])
-        cut = levels.reshape(m, height, width // pixels, pixels, groups, channels // groups)
-        strips = cut.transpose(0, 4, 1, 2, 3, 5).reshape(m, groups, -1, self.config.vector_length)
-        return {**tables, "weights": np.ascontiguousarray(strips)}
+        """As for slices, but `weights` are parts (M, lines, kernel_h, L), and there are `product_shifts` (M,)."""
+        source, sink = quantization.inputs[0], quantization.output
+        levels, scales = quantize_channels(weights["weights"])
+        lines = self.lines(levels.shape[3])
+        parts = lines.cut(levels)
+        rounding = product_rounding(parts, lines, source.zero_point)
+        units = scales * source.scale * rounding.units
+        flat = levels.reshape(len(levels), -1)
+        return {
+            "weights": parts,
+            "bias": integer_bias(weights["bias"], units).astype(np.int32),
+            "fraction_bits": np.array(rounding.fraction_bits),
+            "product_shifts": rounding.shifts.astype(np.uint8),
+            **rescale_tables(units / sink.scale),
+            **_clustering.hash_tables(self.config, weights, flat, quantization),
+        }
 
     def run(self, inputs: Sequence[Int8Array], weights: IntWeights, quantization: NodeQuantization) -> Int8Array:
         """Hash, cluster, mean, one product per cluster and part; one requantisation at the end."""
@@ -206,12 +256,14 @@ class TrecStripConv2d:
         return self._accumulate(image, weights, quantization.inputs[0].zero_point)[1]
 
     def _accumulate(self, image: Int8Array, weights: IntWeights, zero: int) -> tuple[IntArray, int]:
-        """Accumulators (N, M) with the layer's fraction bits, bias included, and N_c summed over the groups."""
+        """Sums (N, M) of rounded products, bias included, and N_c summed over the groups."""
         shape, one = image.shape, 1 << int(weights["fraction_bits"])
-        kernels = weights["weights"].astype(np.int64)
-        acc = np.repeat(weights["bias"].astype(np.int64)[None] * one, self.n_positions(shape), axis=0)
+        groups, length = self.config.channel_groups, self.config.vector_length
+        kernels = weights["weights"].astype(np.int64).reshape(self.out_channels, groups, self.n_parts(shape), length)
+        shifts = weights["product_shifts"].astype(np.int64)
+        acc = np.repeat(weights["bias"].astype(np.int64)[None], self.n_positions(shape), axis=0)
         total = 0
-        for group in range(self.config.channel_groups):
+        for group in range(groups):
             vectors = self._vectors(image, group, zero)
             hash_vectors, thresholds = weights["hash"][group].astype(np.int64), weights["thresholds"][group]
             codes = _clustering.codes_of(vectors, hash_vectors, thresholds)
@@ -220,7 +272,8 @@ class TrecStripConv2d:
             np.add.at(sums, clusters, vectors)
             counts = np.bincount(clusters, minlength=n)[:, None]
             centroids = divide((sums - counts * zero) * one, counts)
-            acc += self._recover(shape, centroids, clusters, kernels[:, group])
+            products = np.einsum("cl,mpl->pcm", centroids, kernels[:, group])
+            acc += self._recover(shape, round_products(products, shifts), clusters)
             total += n
         return acc, total
 
@@ -233,16 +286,15 @@ class TrecStripConv2d:
         strips = [padded[r - pad_h, s + pixels : s + 2 * pixels].reshape(-1) for r, s in self.strips(image.shape)]
         return np.stack(strips)
 
-    def _recover(self, shape: Shape, centroids: IntArray, clusters: IntArray, kernels: IntArray) -> IntArray:
-        """What one group adds to the accumulators (N, M); `kernels` (M, P, L)."""
+    def _recover(self, shape: Shape, products: IntArray, clusters: IntArray) -> IntArray:
+        """What one group adds to the sums (N, M); `products` (P, clusters, M), parts column by column."""
         place = dict(zip(self.strips(shape), clusters, strict=True))
         (step_h, step_w), (kernel_h, kernel_w) = self.window.stride, self.window.kernel
-        products = np.einsum("cl,mpl->pcm", centroids, kernels)
         out_h, out_w = self.window.positions(shape)
         added = np.zeros((out_h, out_w, self.out_channels), dtype=np.int64)
         for y in range(out_h):
             for x in range(out_w):
-                offsets = ((ky, kx) for ky in range(kernel_h) for kx in range(0, kernel_w, self.strip_pixels(shape)))
+                offsets = ((ky, kx) for kx in range(0, kernel_w, self.strip_pixels(shape)) for ky in range(kernel_h))
                 for part, (ky, kx) in enumerate(offsets):
                     cluster = place.get((y * step_h + ky, x * step_w + kx))
                     if cluster is not None:
@@ -255,6 +307,8 @@ class TrecStripConv2d:
         """`trec_trec_strip_conv2d_s8`."""
         shape, config = shapes[0], self.config
         grid_h, grid_w = self.grid(shape)
+        thresholds = np.clip(weights["thresholds"].astype(np.int64), -_MOST_THRESHOLD, _MOST_THRESHOLD)
+        parts = weights["weights"].reshape(self.out_channels, -1, config.vector_length)
         fields = (
             ("window", window_field(self.window, shape)),
             ("out_c", self.out_channels),
@@ -267,9 +321,11 @@ class TrecStripConv2d:
             ("hash_bits", config.hash_bits),
             ("max_clusters", self.cap(shape)),
             ("fraction_bits", int(weights["fraction_bits"])),
-            ("hash", weights["hash"]),
-            ("thresholds", weights["thresholds"]),
-            ("weights", weights["weights"]),
+            ("pass_lines", self.lines(shape[2]).per_pass),
+            ("hash", pair_channels(weights["hash"][:, :, None])),
+            ("starts", (-1 - thresholds).astype(np.int32)),
+            ("weights", pair_channels(parts)),
+            ("product_shifts", weights["product_shifts"]),
             ("bias", weights["bias"]),
             ("rescale", rescale_field(weights, quantization, bounds(self.activation, quantization))),
         )

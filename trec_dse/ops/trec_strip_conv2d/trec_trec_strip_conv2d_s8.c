@@ -1,65 +1,135 @@
 /* TREC int8 convolution on strips, with the two-step stack.
  *
- * All strips that some output uses are hashed and put into clusters, one group of channels after the other. Then,
- * output channel by output channel, every centroid is multiplied by every part of the kernel (one strip of weights),
- * and an output adds up the products that its strips' clusters name. A strip of padding alone is worth exactly nothing:
- * it belongs to no cluster, and the cluster behind the last one, whose products are zero, stands for it.
+ * All strips that some output uses are hashed, four at a time, and put into clusters, one group of channels after the
+ * other. Then come the outputs, a tile of eight channels at a time: every centroid is multiplied by some parts of the
+ * kernels and the products, rounded to int16, fill a table in which the id of a cluster finds those of all eight
+ * channels; an output adds up what its strips' ids name. A strip of padding alone is worth exactly nothing: it belongs
+ * to no cluster, and the row behind the last cluster's, which is zero, stands for it.
+ *
+ * Ids lie column by column, so that those of a line of parts stand side by side.
  */
 #include "trec_trec_strip_conv2d_s8.h"
 
-#include "trec_arch.h" /* defines: trec_dot_s8, trec_dot_s16_s8 */
+#include "trec_arch.h"  /* defines: trec_multiply, trec_multiply_narrow, trec_add_parts, trec_widen, trec_requantize_columns */
+#include "trec_rows.h"  /* defines: trec_rows, trec_rows_requantize */
+#include "trec_stack.h" /* defines: trec_stack, trec_means */
 
-enum { UNSEEN = 0xFFFF };
+enum { TILE = TREC_PART_CHANNELS };
+enum { MOST_BITS = 14 };
 
-/* The scratch of one call, cut into its arrays: widest elements first, so that none needs padding. */
+/* The scratch of one call, cut into its arrays: widest elements first, so that none needs padding. What clustering
+ * needs (the stack, four vectors, used columns) and what the outputs need (table, sums) lie over each other. */
 typedef struct {
-    int32_t *sums;        /* (max_clusters, length), while clustering */
-    int32_t *products;    /* (n_groups, parts, max_clusters + 1), after that: over sums */
-    int16_t *centroids;   /* (n_groups, max_clusters, length) */
-    uint16_t *counts;     /* (max_clusters) */
-    uint16_t *found;      /* (n_groups), clusters of each group */
-    uint16_t *reverse;    /* (2^hash_bits): signature -> cluster */
-    uint16_t *signatures; /* (max_clusters) */
-    uint8_t *clusters;    /* (n_groups, grid_h, grid_w): the cluster of each strip */
-    int8_t *vector;       /* (length) */
+    int32_t *sums;      /* (positions / 4, TILE, 4): what the passes so far add up to; nothing if there is one pass */
+    int16_t *table;     /* (table_rows, pass_lines, kernel_h, TILE) */
+    trec_stack stack;
+    int16_t *block;     /* four vectors */
+    uint8_t *columns;   /* (grid_w): whether an output uses the strips that start there */
+    int16_t *centroids; /* (n_groups, stack_size) */
+    uint16_t *found;    /* (n_groups), clusters of each group */
+    uint8_t *ids;       /* (n_groups, grid_w, grid_h): the cluster of each strip */
 } workspace;
 
-static int32_t count_parts(const trec_trec_strip_conv2d *p)
+/* Vectors of one group on their way into clusters, four at a time. */
+typedef struct {
+    int32_t group;
+    int32_t depth;       /* channels of a pixel that belong to the group */
+    int32_t is_in_piece; /* whether a vector lies in one piece of the image */
+    int32_t n;
+    uint8_t *places[4]; /* of their ids */
+} batch;
+
+/* What the lines of one pass have in common, and where the first of them lies. */
+typedef struct {
+    int32_t m; /* first channel of the tile */
+    int32_t group, column;
+    int32_t n_lines;
+    int32_t is_first, is_last;
+} pass;
+
+static int32_t smaller(int32_t a, int32_t b)
 {
-    return p->window.kernel_h * (p->window.kernel_w / p->strip_w);
+    return a < b ? a : b;
 }
 
-static int32_t count_wide(const trec_trec_strip_conv2d *p)
+static int32_t larger(int32_t a, int32_t b)
 {
-    const int32_t sums = p->max_clusters * p->length;
-    const int32_t products = p->n_groups * count_parts(p) * (p->max_clusters + 1);
-    return sums > products ? sums : products;
+    return a > b ? a : b;
+}
+
+static int32_t count_pairs(const trec_trec_strip_conv2d *p)
+{
+    return (p->length + 1) / 2;
+}
+
+static int32_t count_blocks(const trec_trec_strip_conv2d *p)
+{
+    return (p->window.out_h * p->window.out_w + 3) / 4;
+}
+
+/* Lines of a group. */
+static int32_t count_columns(const trec_trec_strip_conv2d *p)
+{
+    return p->window.kernel_w / p->strip_w;
+}
+
+/* Elements of the stack of one group, with places for whole blocks. */
+static int32_t stack_size(const trec_trec_strip_conv2d *p)
+{
+    return (p->max_clusters + 3) / 4 * 8 * count_pairs(p);
+}
+
+static int32_t count_sums(const trec_trec_strip_conv2d *p)
+{
+    return p->pass_lines == p->n_groups * count_columns(p) ? 0 : count_blocks(p) * 4 * TILE;
+}
+
+/* Rows of the table: those of whole blocks of clusters, and one of zeros. */
+static int32_t table_rows(const trec_trec_strip_conv2d *p)
+{
+    return larger((p->max_clusters + 3) / 4 * 4, p->max_clusters + 1);
+}
+
+/* Elements of a row of the table. */
+static int32_t row_size(const trec_trec_strip_conv2d *p)
+{
+    return p->pass_lines * p->window.kernel_h * TILE;
+}
+
+/* Words of what lies over each other. */
+static int32_t count_words(const trec_trec_strip_conv2d *p)
+{
+    const int32_t tables = 2 * p->max_clusters + ((int32_t)1 << p->hash_bits);
+    const int32_t clustering = 4 * stack_size(p) + 16 * count_pairs(p) + 2 * tables + p->grid_w;
+    const int32_t recovery = 4 * count_sums(p) + 2 * table_rows(p) * row_size(p);
+    return (larger(clustering, recovery) + 3) / 4;
 }
 
 int32_t trec_trec_strip_conv2d_scratch_bytes(const trec_trec_strip_conv2d *p)
 {
-    const int32_t centroids = p->n_groups * p->max_clusters * p->length;
-    const int32_t tables = 2 * p->max_clusters + p->n_groups + ((int32_t)1 << p->hash_bits);
-    return 4 * count_wide(p) + 2 * (centroids + tables) + p->n_groups * p->grid_h * p->grid_w + p->length;
+    const int32_t grid = p->n_groups * p->grid_h * p->grid_w;
+    return 4 * count_words(p) + 2 * p->n_groups * (stack_size(p) + 1) + grid;
 }
 
 static workspace cut(const trec_trec_strip_conv2d *p, void *scratch)
 {
-    workspace w;
-    w.sums = scratch;
-    w.products = scratch;
-    w.centroids = (int16_t *)(w.sums + count_wide(p));
-    w.counts = (uint16_t *)(w.centroids + p->n_groups * p->max_clusters * p->length);
-    w.found = w.counts + p->max_clusters;
-    w.reverse = w.found + p->n_groups;
-    w.signatures = w.reverse + ((int32_t)1 << p->hash_bits);
-    w.clusters = (uint8_t *)(w.signatures + p->max_clusters);
-    w.vector = (int8_t *)(w.clusters + p->n_groups * p->grid_h * p->grid_w);
+    workspace w = {.sums = scratch};
+    w.table = (int16_t *)(w.sums + count_sums(p));
+    w.stack = (trec_stack){.n_pairs = count_pairs(p), .hash_bits = p->hash_bits, .max_clusters = p->max_clusters};
+    w.stack.sums = scratch;
+    w.block = (int16_t *)(w.stack.sums + stack_size(p));
+    w.stack.counts = (uint16_t *)(w.block + 8 * count_pairs(p));
+    w.stack.reverse = w.stack.counts + p->max_clusters;
+    w.stack.signatures = w.stack.reverse + ((int32_t)1 << p->hash_bits);
+    w.columns = (uint8_t *)(w.stack.signatures + p->max_clusters);
+    w.centroids = (int16_t *)(w.sums + count_words(p));
+    w.found = (uint16_t *)(w.centroids + p->n_groups * stack_size(p));
+    w.ids = (uint8_t *)(w.found + p->n_groups);
     return w;
 }
 
 /* Whether a window of n_out, stride pixels apart, has a part at this place of its axis; parts are step pixels wide. */
-static int is_used(int32_t place, int32_t kernel, int32_t step, int32_t stride, int32_t n_out)
+static uint8_t is_used(int32_t place, int32_t kernel, int32_t step, int32_t stride, int32_t n_out)
 {
     for (int32_t first = 0; first < kernel; first += step) {
         const int32_t window = place - first;
@@ -70,178 +140,222 @@ static int is_used(int32_t place, int32_t kernel, int32_t step, int32_t stride, 
     return 0;
 }
 
-/* The vector (length) of a group of channels in the strip that starts at pixel (y, x): in place where it lies in one
- * piece, else copied to vector. input: (in_h, in_w, in_c) */
-static const int8_t *find_vector(const trec_trec_strip_conv2d *p, const int8_t *input, int32_t y, int32_t x,
-                                 int32_t group, int8_t *vector)
+/* Copies the next vector to the block: that of the strip which starts at column x of a line of the image, the input's
+ * zero point where there is none. */
+static void read_vector(const trec_trec_strip_conv2d *p, const batch *b, const int8_t *line, int32_t x, int16_t *row)
 {
     const trec_window *w = &p->window;
-    const int32_t depth = w->in_c / p->n_groups;
-    const int8_t *pixel = input + (y * w->in_w + x) * w->in_c + group * depth;
-    const int32_t is_inside = x >= 0 && x + p->strip_w <= w->in_w;
-    if (is_inside && (p->n_groups == 1 || p->strip_w == 1)) {
-        return pixel;
+    const int8_t *pixel = line + x * w->in_c + b->group * b->depth;
+    if (b->is_in_piece != 0 && x >= 0 && x + p->strip_w <= w->in_w) {
+        trec_widen(pixel, p->length, 0, row);
+        return;
     }
-    for (int32_t i = 0; i < p->strip_w; i++) {
-        const int32_t is_image = x + i >= 0 && x + i < w->in_w;
-        for (int32_t c = 0; c < depth; c++) {
-            vector[i * depth + c] = is_image ? pixel[i * w->in_c + c] : (int8_t)p->in_zero;
+    for (int32_t first = 0; first < p->length; first += b->depth, x++, pixel += w->in_c) {
+        if (x >= 0 && x < w->in_w) {
+            trec_widen(pixel, b->depth, first, row);
+        } else {
+            for (int32_t k = first; k < first + b->depth; k++) {
+                row[k / 2 * 8 + k % 2] = (int16_t)p->in_zero;
+            }
         }
     }
-    return vector;
 }
 
-/* Signature of a vector, first hash vector first. */
-static uint32_t sign(const trec_trec_strip_conv2d *p, const int8_t *vector, int32_t group)
+/* The signatures: (4) of the vectors in the block. A sum is negative where a bit of the signature is 0; ones stand for
+ * zeros here, which names every cluster differently and changes none. */
+static void sign(const trec_trec_strip_conv2d *p, const int16_t *block, int32_t group, uint32_t *signatures)
 {
-    const int8_t *hash = p->hash + group * p->hash_bits * p->length;
-    const int32_t *thresholds = p->thresholds + group * p->hash_bits;
-    uint32_t signature = 0;
-    for (int32_t h = 0; h < p->hash_bits; h++) {
-        const int32_t projection = trec_dot_s8(vector, hash + h * p->length, p->length);
-        signature = signature << 1 | (projection > thresholds[h] ? 1u : 0u);
+    const int32_t *starts = p->starts + group * p->hash_bits;
+    trec_kernels hash = {.step = 4 * count_pairs(p), .count = (p->hash_bits + 1) / 2, .n_pairs = count_pairs(p)};
+    int32_t sums[4 * MOST_BITS];
+    hash.first = p->hash + group * hash.count * hash.step;
+    for (int32_t h = 0; h < 2 * hash.count; h++) {
+        sums[4 * h] = sums[4 * h + 1] = sums[4 * h + 2] = sums[4 * h + 3] = h < p->hash_bits ? starts[h] : 0;
     }
-    return signature;
+    trec_multiply(block, &hash, sums);
+    __builtin_memset(signatures, 0, 4 * sizeof *signatures);
+    for (const int32_t *own = sums; own < sums + 4 * p->hash_bits; own += 4) {
+        signatures[0] = signatures[0] << 1 | (uint32_t)own[0] >> 31;
+        signatures[1] = signatures[1] << 1 | (uint32_t)own[1] >> 31;
+        signatures[2] = signatures[2] << 1 | (uint32_t)own[2] >> 31;
+        signatures[3] = signatures[3] << 1 | (uint32_t)own[3] >> 31;
+    }
 }
 
-/* The existing cluster whose signature differs in the fewest bits; the oldest on ties. */
-static uint16_t nearest(const uint16_t *signatures, int32_t n, uint32_t signature)
+/* Finds the clusters of the vectors in the block. */
+static void join(const trec_trec_strip_conv2d *p, workspace *w, batch *b)
 {
-    int32_t best = 0;
-    int32_t best_distance = INT32_MAX;
-    for (int32_t c = 0; c < n; c++) {
-        int32_t distance = 0;
-        for (uint32_t rest = signatures[c] ^ signature; rest != 0; rest &= rest - 1) {
-            distance++;
-        }
-        if (distance < best_distance) {
-            best = c;
-            best_distance = distance;
-        }
+    uint32_t signatures[4];
+    sign(p, w->block, b->group, signatures);
+    for (int32_t i = 0; i < b->n; i++) {
+        *b->places[i] = trec_stack_put(&w->stack, signatures[i], w->block + 2 * i);
     }
-    return (uint16_t)best;
+    b->n = 0;
 }
 
-/* The cluster of a vector, which it opens or joins; *n counts them. */
-static uint8_t join(const trec_trec_strip_conv2d *p, const workspace *w, const int8_t *vector, int32_t group,
-                    int32_t *n)
+/* One row of the grid; line: of the image, NULL where there is none, ids: of its first strip */
+static void cluster_row(const trec_trec_strip_conv2d *p, const int8_t *line, workspace *w, batch *b, uint8_t *ids)
 {
-    const uint32_t signature = sign(p, vector, group);
-    if (w->reverse[signature] == UNSEEN && *n < p->max_clusters) {
-        for (int32_t k = 0; k < p->length; k++) {
-            w->sums[*n * p->length + k] = 0;
+    for (int32_t s = 0; s < p->grid_w; s++, ids += p->grid_h) {
+        const int32_t x = s - p->window.pad_w;
+        if (line == NULL || x + p->strip_w <= 0 || x >= p->window.in_w) {
+            *ids = (uint8_t)p->max_clusters;
+        } else if (w->columns[s] != 0) {
+            read_vector(p, b, line, x, w->block + 2 * b->n);
+            b->places[b->n] = ids;
+            if (++b->n == 4) {
+                join(p, w, b);
+            }
         }
-        w->counts[*n] = 0;
-        w->signatures[*n] = (uint16_t)signature;
-        w->reverse[signature] = (uint16_t)(*n)++;
-    } else if (w->reverse[signature] == UNSEEN) {
-        w->reverse[signature] = nearest(w->signatures, *n, signature);
     }
-    const int32_t cluster = w->reverse[signature];
-    int32_t *sums = w->sums + cluster * p->length;
-    for (int32_t k = 0; k < p->length; k++) {
-        sums[k] += vector[k];
-    }
-    w->counts[cluster]++;
-    return (uint8_t)cluster;
 }
 
-/* Step one for one group: fills sums, counts and clusters: (grid_h, grid_w). Returns the number of clusters. */
-static int32_t cluster_strips(const trec_trec_strip_conv2d *p, const int8_t *input, int32_t group, const workspace *w,
-                              uint8_t *clusters)
+/* Step one for one group: fills its stack and its ids. */
+static void cluster_strips(const trec_trec_strip_conv2d *p, const int8_t *input, int32_t group, workspace *w)
 {
     const trec_window *win = &p->window;
-    int32_t n = 0;
-    for (int32_t i = 0; i < (int32_t)1 << p->hash_bits; i++) {
-        w->reverse[i] = UNSEEN;
+    uint8_t *ids = w->ids + group * p->grid_w * p->grid_h;
+    batch b = {.group = group, .depth = win->in_c / p->n_groups, .is_in_piece = p->n_groups == 1 || p->strip_w == 1};
+    trec_stack_clear(&w->stack);
+    __builtin_memset(w->block, 0, (size_t)count_pairs(p) * 16u); /* behind an odd length stands a zero */
+    for (int32_t s = 0; s < p->grid_w; s++) {
+        w->columns[s] = is_used(s, win->kernel_w, p->strip_w, win->stride_w, win->out_w);
     }
     for (int32_t r = 0; r < p->grid_h; r++) {
         const int32_t y = r - win->pad_h;
-        const int32_t is_row_used = is_used(r, win->kernel_h, 1, win->stride_h, win->out_h);
-        for (int32_t s = 0; s < p->grid_w; s++) {
-            const int32_t x = s - win->pad_w;
-            if (y < 0 || y >= win->in_h || x + p->strip_w <= 0 || x >= win->in_w) {
-                clusters[r * p->grid_w + s] = (uint8_t)p->max_clusters;
-            } else if (is_row_used && is_used(s, win->kernel_w, p->strip_w, win->stride_w, win->out_w)) {
-                const int8_t *vector = find_vector(p, input, y, x, group, w->vector);
-                clusters[r * p->grid_w + s] = join(p, w, vector, group, &n);
-            }
+        if (y < 0 || y >= win->in_h) {
+            cluster_row(p, NULL, w, &b, ids + r);
+        } else if (is_used(r, win->kernel_h, 1, win->stride_h, win->out_h) != 0) {
+            cluster_row(p, input + y * win->in_w * win->in_c, w, &b, ids + r);
         }
     }
-    return n;
-}
-
-/* Step two: the mean of each cluster minus the zero point, with fraction_bits. centroids: (n, length) */
-static void divide_sums(const trec_trec_strip_conv2d *p, const workspace *w, int32_t n, int16_t *centroids)
-{
-    const int32_t one = (int32_t)1 << p->fraction_bits;
-    for (int32_t c = 0; c < n; c++) {
-        const int32_t count = w->counts[c];
-        for (int32_t k = 0; k < p->length; k++) {
-            const int32_t sum = w->sums[c * p->length + k];
-            centroids[c * p->length + k] = (int16_t)trec_divide((sum - count * p->in_zero) * one, count);
-        }
+    if (b.n > 0) {
+        join(p, w, &b);
     }
 }
 
-/* Fills products with every centroid times every part of kernel m. */
-static void multiply(const trec_trec_strip_conv2d *p, const workspace *w, int32_t m)
+/* Fills the table with the products of the pass. */
+static void multiply(const trec_trec_strip_conv2d *p, const workspace *w, const pass *now)
 {
-    const int32_t parts = count_parts(p);
-    const int8_t *kernel = p->weights + m * p->n_groups * parts * p->length;
-    int32_t *products = w->products;
-    for (int32_t group = 0; group < p->n_groups; group++) {
-        const int16_t *centroids = w->centroids + group * p->max_clusters * p->length;
-        for (int32_t part = 0; part < parts; part++) {
-            for (int32_t c = 0; c < w->found[group]; c++) {
-                products[c] = trec_dot_s16_s8(centroids + c * p->length, kernel, p->length);
-            }
-            products[p->max_clusters] = 0; /* padding */
-            products += p->max_clusters + 1;
-            kernel += p->length;
+    const int32_t n_columns = count_columns(p);
+    const int32_t part_step = 4 * count_pairs(p);
+    const int32_t line_step = p->window.kernel_h * part_step;
+    trec_kernels kernels = {.step = p->n_groups * n_columns * line_step, .n_pairs = count_pairs(p)};
+    trec_narrow narrow = {.row_step = 2 * row_size(p)};
+    int16_t *table = w->table;
+    kernels.count = smaller(TILE / 2, (p->out_c - now->m + 1) / 2);
+    for (int32_t c = 0; c < 2 * kernels.count; c++) {
+        const int32_t shift = now->m + c < p->out_c ? p->product_shifts[now->m + c] : 0;
+        narrow.halves[c] = ((int32_t)1 << shift) >> 1;
+        narrow.shifts[c] = shift;
+    }
+    for (int32_t line = 0; line < now->n_lines; line++) {
+        const int32_t group = n_columns > 1 ? now->group : now->group + line;
+        const int16_t *centroids = w->centroids + group * stack_size(p);
+        const int32_t first = n_columns > 1 ? group * n_columns + now->column + line : group;
+        kernels.first = p->weights + now->m / 2 * kernels.step + first * line_step;
+        narrow.n_blocks = (w->found[group] + 3) / 4;
+        for (int32_t ky = 0; ky < p->window.kernel_h; ky++, table += TILE) {
+            trec_multiply_narrow(centroids, &kernels, &narrow, table);
+            kernels.first += part_step;
         }
     }
 }
 
-/* What the strips of one output add up to; clusters: of its first strip in the first group. */
-static int32_t add_products(const trec_trec_strip_conv2d *p, const workspace *w, const uint8_t *clusters)
+/* The sums of four outputs, or fewer at the end: adds their parts to what was before. x: column of the first, row: ids
+ * of the first in its row; both are moved on */
+static void add_four(const trec_trec_strip_conv2d *p, const trec_parts *parts, int32_t n, const int32_t *before,
+                     int32_t *sums, const uint8_t **row, int32_t *x)
 {
-    const int32_t *products = w->products;
-    int32_t sum = 0;
-    for (int32_t group = 0; group < p->n_groups; group++) {
-        const uint8_t *row = clusters + group * p->grid_h * p->grid_w;
-        for (int32_t ky = 0; ky < p->window.kernel_h; ky++) {
-            for (int32_t kx = 0; kx < p->window.kernel_w; kx += p->strip_w) {
-                sum += products[row[kx]];
-                products += p->max_clusters + 1;
-            }
-            row += p->grid_w;
+    for (int32_t r = 0; r < n;) {
+        const int32_t run = smaller(n - r, p->window.out_w - *x);
+        trec_add_parts(parts, *row + *x * parts->out_step, run, before + r, sums + r);
+        r += run;
+        *x += run;
+        if (*x == p->window.out_w) {
+            *x = 0;
+            *row += p->window.stride_h;
         }
     }
-    return sum;
+}
+
+/* Requantises the sums of at most four outputs; output: of the first */
+static void finish(const trec_trec_strip_conv2d *p, const trec_rows *rows, const int32_t *sums, int8_t *output)
+{
+    if (rows->n < 4 || trec_requantize_columns(&p->rescale, rows, sums, output) < rows->count) {
+        trec_rows_requantize(&p->rescale, rows, sums, output);
+    }
+}
+
+/* Adds the products of the pass to all outputs of the tile, four at a time; the last pass finishes them. start: the
+ * bias, (TILE, 4) */
+static void recover(const trec_trec_strip_conv2d *p, const workspace *w, const pass *now, const int32_t *start,
+                    int8_t *output)
+{
+    const trec_window *win = &p->window;
+    const int32_t grid = p->grid_w * p->grid_h;
+    const int32_t positions = win->out_h * win->out_w;
+    const trec_parts parts = {
+        .table = w->table,
+        .row_step = 2 * row_size(p),
+        .n_lines = now->n_lines,
+        .n_parts = win->kernel_h,
+        .line_step = count_columns(p) > 1 ? p->strip_w * p->grid_h : grid,
+        .out_step = win->stride_w * p->grid_h,
+    };
+    trec_rows rows = {.first = now->m, .count = smaller(TILE, p->out_c - now->m), .n = 4, .out_c = p->out_c};
+    const uint8_t *row = w->ids + now->group * grid + now->column * p->strip_w * p->grid_h;
+    int32_t own[4 * TILE];
+    int32_t *sums = count_sums(p) > 0 ? w->sums : own;
+    int32_t x = 0;
+    for (int32_t i = 0; i < positions; i += 4) {
+        rows.n = smaller(4, positions - i);
+        add_four(p, &parts, rows.n, now->is_first != 0 ? start : sums, sums, &row, &x);
+        if (now->is_last != 0) {
+            finish(p, &rows, sums, output + i * p->out_c);
+        }
+        sums += sums == own ? 0 : 4 * TILE;
+    }
+}
+
+/* Step two: the outputs of the channels from m on that make up a tile. */
+static void compute_tile(const trec_trec_strip_conv2d *p, const workspace *w, int32_t m, int8_t *output)
+{
+    const int32_t n_columns = count_columns(p);
+    const int32_t n_lines = n_columns > 1 ? n_columns : p->n_groups; /* that passes are cut from */
+    int32_t start[4 * TILE];
+    pass now = {.m = m};
+    for (int32_t c = 0; c < TILE; c++) {
+        const int32_t bias = m + c < p->out_c ? p->bias[m + c] : 0;
+        start[4 * c] = start[4 * c + 1] = start[4 * c + 2] = start[4 * c + 3] = bias;
+    }
+    for (int32_t group = 0; group < (n_columns > 1 ? p->n_groups : 1); group++) {
+        for (int32_t line = 0; line < n_lines; line += now.n_lines) {
+            now.n_lines = smaller(p->pass_lines, n_lines - line);
+            now.group = n_columns > 1 ? group : line;
+            now.column = n_columns > 1 ? line : 0;
+            now.is_first = group == 0 && line == 0;
+            now.is_last = now.group == (n_columns > 1 ? p->n_groups - 1 : line) && line + now.n_lines == n_lines;
+            multiply(p, w, &now);
+            recover(p, w, &now, start, output);
+        }
+    }
 }
 
 uint32_t trec_trec_strip_conv2d_s8(const trec_trec_strip_conv2d *p, const int8_t *input, void *scratch, int8_t *output)
 {
-    const workspace w = cut(p, scratch);
-    const trec_window *win = &p->window;
+    const trec_means means = {.zero = p->in_zero, .fraction_bits = p->fraction_bits, .length = p->length};
+    workspace w = cut(p, scratch);
     uint32_t total = 0;
     for (int32_t group = 0; group < p->n_groups; group++) {
-        const int32_t n = cluster_strips(p, input, group, &w, w.clusters + group * p->grid_h * p->grid_w);
-        divide_sums(p, &w, n, w.centroids + group * p->max_clusters * p->length);
-        w.found[group] = (uint16_t)n;
-        total += (uint32_t)n;
+        cluster_strips(p, input, group, &w);
+        trec_stack_divide(&w.stack, &means, w.centroids + group * stack_size(p));
+        w.found[group] = (uint16_t)w.stack.n;
+        total += (uint32_t)w.stack.n;
     }
-    for (int32_t m = 0; m < p->out_c; m++) {
-        const int32_t start = p->bias[m] * ((int32_t)1 << p->fraction_bits);
-        multiply(p, &w, m);
-        for (int32_t y = 0; y < win->out_h; y++) {
-            const uint8_t *clusters = w.clusters + y * win->stride_h * p->grid_w;
-            for (int32_t x = 0; x < win->out_w; x++) {
-                const int32_t acc = start + add_products(p, &w, clusters + x * win->stride_w);
-                output[(y * win->out_w + x) * p->out_c + m] = trec_requantize(&p->rescale, acc, m);
-            }
-        }
+    __builtin_memset(w.table + p->max_clusters * row_size(p), 0, (size_t)row_size(p) * 2u);
+    for (int32_t m = 0; m < p->out_c; m += TILE) {
+        compute_tile(p, &w, m, output);
     }
     return total;
 }

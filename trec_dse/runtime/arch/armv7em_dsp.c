@@ -1,90 +1,7 @@
 /* The inner loops of products on cores with the DSP extension; other cores have portable.h's. */
 #if defined(__ARM_FEATURE_DSP) && !defined(TREC_PORTABLE)
 
-/* trec_multiply by hand: compilers keep too few of the eight sums in registers.
- *
- * r0 block, r1 kernel, r6-r9 sums of the kernel's first channel, r10-lr of its second. A word of a kernel holds two
- * elements of two channels; SXTB16 takes the first channel out, and with a rotation the second. Loads stand together,
- * where they overlap on a Cortex-M4, and apart from their uses, for which a Cortex-M7 would wait. Eight pairs of
- * elements are one turn of the loop; its first turn is entered where the rest of n_pairs by 8 is left, and both
- * pointers begin as far below the data. There is no register left for anything else, so the stack holds
- *     0 end of the block   4 start of the block   8 where the first turn is entered   12 sums
- *     16 kernel            20 step                24 kernels left
- */
-#define PAIR(i)                                                                                                        \
-    "ldr.n r2, [r1, #4*" #i "]\n"                                                                                      \
-    "ldr.n r4, [r0, #16*" #i "]\n"                                                                                     \
-    "ldr.n r5, [r0, #16*" #i "+4]\n"                                                                                   \
-    "sxtb16 r3, r2\n"                                                                                                  \
-    "sxtb16 r2, r2, ror #8\n"                                                                                          \
-    "smlad r6, r3, r4, r6\n"                                                                                           \
-    "smlad r10, r2, r4, r10\n"                                                                                         \
-    "smlad r7, r3, r5, r7\n"                                                                                           \
-    "smlad r11, r2, r5, r11\n"                                                                                         \
-    "ldr.n r4, [r0, #16*" #i "+8]\n"                                                                                   \
-    "ldr.n r5, [r0, #16*" #i "+12]\n"                                                                                  \
-    "smlad r8, r3, r4, r8\n"                                                                                           \
-    "smlad r12, r2, r4, r12\n"                                                                                         \
-    "smlad r9, r3, r5, r9\n"                                                                                           \
-    "smlad lr, r2, r5, lr\n"
-
-__asm__(".syntax unified\n"
-        ".section .text.trec_multiply, \"ax\", %progbits\n"
-        ".balign 4\n"
-        ".global trec_multiply\n"
-        ".type trec_multiply, %function\n"
-        ".thumb_func\n"
-        "trec_multiply:\n"
-        "push {r4-r11, lr}\n"
-        "sub sp, sp, #28\n"
-        "ldm r1, {r4-r7}\n" /* first, step, count, n_pairs */
-        "cmp r6, #0\n"
-        "ble 3f\n"
-        "add r8, r0, r7, lsl #4\n"
-        "rsb r7, r7, #0\n" /* pairs to be left out of the first turn: -n_pairs modulo 8 */
-        "and r7, r7, #7\n"
-        "sub r9, r0, r7, lsl #4\n"
-        "sub r4, r4, r7, lsl #2\n"
-        "add r7, r7, r7, lsl #2\n" /* a pair is 50 bytes of code */
-        "add r7, r7, r7, lsl #2\n"
-        "adr r10, 2f\n"
-        "add r10, r10, r7, lsl #1\n"
-        "orr r10, r10, #1\n"
-        "strd r8, r9, [sp]\n"
-        "strd r10, r2, [sp, #8]\n"
-        "strd r4, r5, [sp, #16]\n"
-        "str r6, [sp, #24]\n"
-        "1:\n"
-        "ldr r3, [sp, #12]\n"
-        "ldr r0, [sp, #4]\n"
-        "ldr r1, [sp, #16]\n"
-        "ldr r2, [sp, #8]\n"
-        "ldm r3, {r6-r12, lr}\n"
-        "bx r2\n"
-        ".balign 4\n"
-        "2:\n" PAIR(0) PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6) PAIR(7) "ldr r2, [sp]\n"
-        "adds r0, r0, #128\n"
-        "adds r1, r1, #32\n"
-        "cmp r0, r2\n"
-        "bne 2b\n"
-        "ldr r3, [sp, #12]\n"
-        "ldr r0, [sp, #16]\n"
-        "ldr r1, [sp, #20]\n"
-        "ldr r2, [sp, #24]\n"
-        "stm r3!, {r6-r12, lr}\n"
-        "add r0, r0, r1\n"
-        "str r3, [sp, #12]\n"
-        "str r0, [sp, #16]\n"
-        "subs r2, r2, #1\n"
-        "str r2, [sp, #24]\n"
-        "bne 1b\n"
-        "3:\n"
-        "add sp, sp, #28\n"
-        "pop {r4-r11, pc}\n"
-        ".size trec_multiply, . - trec_multiply\n"
-        ".text\n");
-
-/* trec_dot_words_1x4: four words of x a turn, entered as above.
+/* trec_dot_words_1x4: four words of x a turn, entered as trec_multiply is.
  *
  * r0 x, r1 first kernel, r2 step, r3 three steps, r4-r7 sums, r8 and r9 bytes of x, r10-r12 of kernels, lr turns left
  */
@@ -190,8 +107,7 @@ __asm__(".section .text.trec_sum_terms, \"ax\", %progbits\n"
  * floor((x + 2^(s-1)) / 2^s) + z = floor((floor(x / 2^(s-1)) + 1 + 2z) / 2). The stack holds
  *     0 channels left   4 channels in all
  */
-#define FINISH(sum)                                                                                                    \
-    "add " #sum ", " #sum ", r5\n"                                                                                     \
+#define BOUND(sum)                                                                                                     \
     "asr " #sum ", " #sum ", #1\n"                                                                                     \
     "cmp " #sum ", r6\n"                                                                                               \
     "it lt\n"                                                                                                          \
@@ -238,7 +154,20 @@ __asm__(".section .text.trec_requantize_columns, \"ax\", %progbits\n"
         "asr r8, r8, lr\n"
         "asr r9, r9, lr\n"
         "asr r10, r10, lr\n"
-        "asr r11, r11, lr\n" FINISH(r8) FINISH(r9) FINISH(r10) FINISH(r11) "add lr, r2, r3\n"
+        "asr r11, r11, lr\n"
+        "sub lr, r7, r6\n"
+        "add r8, r8, r5\n"
+        "add r9, r9, r5\n"
+        "add r10, r10, r5\n"
+        "add r11, r11, r5\n"
+        "cmp lr, #255\n"
+        "bne 3f\n"
+        "ssat r8, #8, r8, asr #1\n"
+        "ssat r9, #8, r9, asr #1\n"
+        "ssat r10, #8, r10, asr #1\n"
+        "ssat r11, #8, r11, asr #1\n"
+        "4:\n"
+        "add lr, r2, r3\n"
         "strb r8, [r2], #1\n"
         "strb r9, [lr]\n"
         "ldr r12, [sp]\n"
@@ -254,6 +183,7 @@ __asm__(".section .text.trec_requantize_columns, \"ax\", %progbits\n"
         "sub r0, r1, r0\n"
         "add sp, sp, #12\n"
         "pop {r4-r11, pc}\n"
+        "3:\n" BOUND(r8) BOUND(r9) BOUND(r10) BOUND(r11) "b 4b\n"
         ".size trec_requantize_columns, . - trec_requantize_columns\n"
         ".text\n");
 

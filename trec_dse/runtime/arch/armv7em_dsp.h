@@ -85,8 +85,13 @@ static inline void trec_dot_1x4(const int8_t *x, const int8_t *kernels, int32_t 
     }
 }
 
-/* In armv7em_dsp.c. */
+/* In armv7em_multiply.c. */
 void trec_multiply(const int16_t *block, const trec_kernels *kernels, int32_t *sums);
+
+/* In armv7em_multiply.c and armv7em_parts.c. */
+void trec_multiply_narrow(const int16_t *blocks, const trec_kernels *kernels, const trec_narrow *narrow,
+                          int16_t *table);
+void trec_add_parts(const trec_parts *parts, const uint8_t *ids, int32_t n, const int32_t *start, int32_t *sums);
 
 static inline void trec_widen_byte(int8_t value, int32_t k, int16_t *row)
 {

@@ -52,6 +52,46 @@ static inline void trec_multiply(const int16_t *block, const trec_kernels *kerne
     }
 }
 
+/* Writes the rounded products of centroids with at most eight kernels to a table: (4 n_blocks rows, 8), whose rows are
+ * row_step bytes apart. They must fit into int16. blocks: (n_blocks, n_pairs, 4, 2) */
+static inline void trec_multiply_narrow(const int16_t *blocks, const trec_kernels *kernels, const trec_narrow *narrow,
+                                        int16_t *table)
+{
+    for (int32_t b = 0; b < narrow->n_blocks; b++) {
+        int32_t sums[4 * TREC_PART_CHANNELS] = {0};
+        trec_multiply(blocks + b * 8 * kernels->n_pairs, kernels, sums);
+        for (int32_t r = 0; r < 4; r++, table += narrow->row_step / 2) {
+            for (int32_t c = 0; c < 2 * kernels->count; c++) {
+                table[c] = (int16_t)((sums[4 * c + r] + narrow->halves[c]) >> narrow->shifts[c]);
+            }
+        }
+    }
+}
+
+/* Adds to the start values of n outputs, n at most 4, what the table has for the clusters of their parts: for eight
+ * channels whose sums without the start values must fit into int16. ids: of the first line of the first output;
+ * start, sums: element 4c + r is channel c of output r */
+static inline void trec_add_parts(const trec_parts *parts, const uint8_t *ids, int32_t n, const int32_t *start,
+                                  int32_t *sums)
+{
+    for (int32_t r = 0; r < n; r++) {
+        const int16_t *column = parts->table;
+        int32_t own[TREC_PART_CHANNELS] = {0};
+        for (int32_t line = 0; line < parts->n_lines; line++) {
+            const uint8_t *id = ids + r * parts->out_step + line * parts->line_step;
+            for (int32_t i = 0; i < parts->n_parts; i++, column += TREC_PART_CHANNELS) {
+                const int16_t *products = column + id[i] * (parts->row_step / 2);
+                for (int32_t c = 0; c < TREC_PART_CHANNELS; c++) {
+                    own[c] += products[c];
+                }
+            }
+        }
+        for (int32_t c = 0; c < TREC_PART_CHANNELS; c++) {
+            sums[4 * c + r] = start[4 * c + r] + own[c];
+        }
+    }
+}
+
 /* Writes values: (n) to the elements first, first + 1 ... of a row of a block; row: its first element */
 static inline void trec_widen(const int8_t *values, int32_t n, int32_t first, int16_t *row)
 {

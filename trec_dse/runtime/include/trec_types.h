@@ -46,6 +46,26 @@ typedef struct {
     int32_t n; /* a multiple of four, at least four */
 } trec_terms;
 
+enum { TREC_PART_CHANNELS = 8, TREC_MOST_PARTS = 11 };
+
+/* How the products of centroids with eight kernels are rounded to int16 and where they go. */
+typedef struct {
+    int32_t n_blocks; /* of four centroids, at least 1 */
+    int32_t row_step; /* bytes from the products of a centroid to those of the next */
+    int32_t halves[TREC_PART_CHANNELS]; /* 2^shift / 2 */
+    int32_t shifts[TREC_PART_CHANNELS];
+} trec_narrow;
+
+/* Lines of parts: for each of them an output has the id of a cluster, and a table what that cluster contributes. */
+typedef struct {
+    const int16_t *table; /* (clusters, n_lines, n_parts, TREC_PART_CHANNELS), aligned to a word */
+    int32_t row_step;     /* bytes from cluster to cluster */
+    int32_t n_lines;      /* at least 1 */
+    int32_t n_parts;      /* of a line, 1 to TREC_MOST_PARTS: their ids lie side by side */
+    int32_t line_step;    /* bytes from the ids of a line to those of the next */
+    int32_t out_step;     /* bytes from the ids of an output to those of the next */
+} trec_parts;
+
 static inline int32_t trec_clamp(int32_t value, int32_t min, int32_t max)
 {
     return value < min ? min : value > max ? max : value;

@@ -1,0 +1,127 @@
+/* The two-step stack of TREC: vectors with the same signature share an entry, which afterwards is divided by their
+ * number. Entries stand in blocks of four (arch/portable.h), as the vectors do that are added to them.
+ */
+#ifndef TREC_STACK_H
+#define TREC_STACK_H
+
+#include "trec_arch.h" /* defines: trec_add_row */
+
+enum { TREC_UNSEEN = 0xFFFF };
+
+typedef struct {
+    int32_t n_pairs; /* of elements of a vector, the last filled up by a zero */
+    int32_t hash_bits, max_clusters;
+    int32_t n;            /* clusters so far */
+    int32_t *sums;        /* (max_clusters / 4, n_pairs, 4, 2), the first rounded up */
+    uint16_t *counts;     /* (max_clusters) */
+    uint16_t *reverse;    /* (2^hash_bits): signature -> cluster */
+    uint16_t *signatures; /* (max_clusters) */
+} trec_stack;
+
+/* How sums become centroids. */
+typedef struct {
+    int32_t zero; /* of the vectors, taken off */
+    int32_t fraction_bits;
+    int32_t length; /* of a vector: 2 n_pairs, or one less */
+} trec_means;
+
+static inline void trec_stack_clear(trec_stack *s)
+{
+    s->n = 0;
+    __builtin_memset(s->reverse, TREC_UNSEEN & 0xFF, (size_t)2 << s->hash_bits);
+}
+
+/* The existing cluster whose signature differs in the fewest bits; the oldest on ties. */
+static inline uint16_t trec_stack_nearest(const trec_stack *s, uint32_t signature)
+{
+    int32_t best = 0;
+    int32_t best_distance = INT32_MAX;
+    for (int32_t c = 0; c < s->n; c++) {
+        int32_t distance = 0;
+        for (uint32_t rest = s->signatures[c] ^ signature; rest != 0; rest &= rest - 1) {
+            distance++;
+        }
+        if (distance < best_distance) {
+            best = c;
+            best_distance = distance;
+        }
+    }
+    return (uint16_t)best;
+}
+
+/* Where a cluster's entry stands. */
+static inline int32_t *trec_stack_entry(const trec_stack *s, int32_t cluster)
+{
+    const uint32_t c = (uint32_t)cluster;
+    return s->sums + (c >> 2) * 8u * (uint32_t)s->n_pairs + (c & 3u) * 2u;
+}
+
+/* Pushes a vector whose signature is new. */
+static inline void trec_stack_push(trec_stack *s, uint32_t signature, const int16_t *row)
+{
+    int32_t *sums = trec_stack_entry(s, s->n);
+    for (int32_t j = 8 * (s->n_pairs - 1); j >= 0; j -= 8) {
+        sums[j] = row[j];
+        sums[j + 1] = row[j + 1];
+    }
+    s->counts[s->n] = 1;
+    s->signatures[s->n] = (uint16_t)signature;
+    s->reverse[signature] = (uint16_t)s->n;
+    s->n++;
+}
+
+/* The cluster of a vector, which opens it as long as the stack has room, else joins it; row: of a block */
+static inline uint8_t trec_stack_put(trec_stack *s, uint32_t signature, const int16_t *row)
+{
+    if (s->reverse[signature] == TREC_UNSEEN) {
+        if (s->n < s->max_clusters) {
+            trec_stack_push(s, signature, row);
+            return (uint8_t)(s->n - 1);
+        }
+        s->reverse[signature] = trec_stack_nearest(s, signature);
+    }
+    const int32_t cluster = s->reverse[signature];
+    trec_add_row(row, s->n_pairs, trec_stack_entry(s, cluster));
+    s->counts[cluster]++;
+    return (uint8_t)cluster;
+}
+
+/* The mean of a pair of sums. */
+static inline void trec_stack_divide_pair(const int32_t *sums, int32_t count, int32_t zero, int32_t one,
+                                          int16_t *centroid)
+{
+    const int32_t first = sums[0], second = sums[1];
+    centroid[0] = (int16_t)trec_divide((first - zero) * one, count);
+    centroid[1] = (int16_t)trec_divide((second - zero) * one, count);
+}
+
+/* Writes the means, in blocks. They may lie over the sums: pairs are written in the order in which they were read, and
+ * are half as wide. Places without a cluster and the one behind an odd length hold zeros. */
+static inline void trec_stack_divide(const trec_stack *s, const trec_means *means, int16_t *centroids)
+{
+    const int32_t size = 8 * s->n_pairs;
+    const int32_t one = (int32_t)1 << means->fraction_bits;
+    for (int32_t first = 0; first < s->n; first += 4) {
+        const int32_t *sums = s->sums + first / 4 * size;
+        int16_t *block = centroids + first / 4 * size;
+        int32_t counts[4], zeros[4];
+        for (int32_t c = 0; c < 4; c++) {
+            counts[c] = first + c < s->n ? s->counts[first + c] : 0;
+            zeros[c] = counts[c] * means->zero;
+        }
+        for (int32_t e = 0; e < size; e += 8) {
+            for (int32_t c = 0; c < 4; c++) {
+                if (counts[c] > 0) {
+                    trec_stack_divide_pair(sums + e + 2 * c, counts[c], zeros[c], one, block + e + 2 * c);
+                } else {
+                    block[e + 2 * c] = block[e + 2 * c + 1] = 0;
+                }
+            }
+        }
+        for (int32_t c = 0; means->length % 2 != 0 && c < 4; c++) {
+            block[size - 7 + 2 * c] = 0;
+        }
+    }
+}
+
+#endif
