@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trec_dse.candidate import TrecConfig
+from trec_dse.graph import Window
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.trec.clustering import assign_clusters, centroid_rows
@@ -50,11 +51,11 @@ def clustered_sums(
     """
     config, window = op.config, op.window
     x, kernels = values.permute(0, 3, 1, 2), weights["weights"].permute(0, 3, 1, 2)
-    x, padding = window.pad(x)
-    geometry = ConvGeometry((x.shape[2], x.shape[3]), values.shape[3], window.kernel, window.stride, padding)
+    size = (x.shape[2], x.shape[3])
+    geometry = ConvGeometry(size, values.shape[3], window.kernel, window.stride, window.padding, window.extra)
     layout = layout_of(geometry, config)
     is_strips, exact = isinstance(op, TrecStripConv2d), op.exact_channels
-    rows = strip_rows(x, geometry, layout) if is_strips else unfold_rows(x, *_places(geometry))
+    rows = strip_rows(x, geometry, layout) if is_strips else _unfolded(x, window)
     if config.scope == "kernel_reuse":
         hash_vectors = kernel_hash(kernels.detach(), config.hash_bits, config.vector_length)
         thresholds = rows.new_zeros(1, config.hash_bits)
@@ -72,8 +73,9 @@ def clustered_sums(
     return sums.view(len(values), *op.output_shape(tuple(values.shape[1:])))
 
 
-def _places(geometry: ConvGeometry) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    return geometry.kernel, geometry.stride, geometry.padding
+def _unfolded(x: Tensor, window: Window) -> Tensor:
+    image, padding = window.pad(x)
+    return unfold_rows(image, window.kernel, window.stride, padding)
 
 
 def _means(

@@ -21,20 +21,26 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ConvGeometry:
-    """What a convolution does to an image: (height, width) pairs; `channels` of the input."""
+    """What a convolution does to an image: (height, width) pairs; `channels` of the input; `extra` as of `Window`."""
 
     size: tuple[int, int]
     channels: int
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
+    extra: tuple[int, int] = (0, 0)
 
     @property
     def outputs(self) -> tuple[int, int]:
         """(out_h, out_w)."""
-        pairs = zip(self.size, self.kernel, self.stride, self.padding, strict=True)
-        height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p in pairs)
+        pairs = zip(self.size, self.kernel, self.stride, self.padding, self.extra, strict=True)
+        height, width = ((n + 2 * p + e - k) // s + 1 for n, k, s, p, e in pairs)
         return height, width
+
+    @property
+    def padded_width(self) -> int:
+        """Pixels of a row with as much padding as any vector reaches into."""
+        return self.size[1] + 2 * self.padding[1] + max(0, self.extra[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +107,7 @@ def strip_pixels(config: TrecConfig, channels: int) -> int:
 def slice_layout(geometry: ConvGeometry, length: int) -> Layout:
     """Slices of `length` elements of the unfolded row, which it must divide."""
     (kernel_h, kernel_w), channels = geometry.kernel, geometry.channels
-    width = geometry.size[1] + 2 * geometry.padding[1]
+    width = geometry.padded_width
     row = kernel_h * kernel_w * channels
     y, x = np.divmod(np.arange(kernel_h * kernel_w), kernel_w)
     elements = ((y * width + x)[:, None] * channels + np.arange(channels)).reshape(row // length, length)
@@ -132,7 +138,7 @@ def strip_layout(geometry: ConvGeometry, pixels: int, groups: int) -> Layout:
     uses = row_index[:, None, :, None] * len(used_starts) + start_index[None, :, None, :]
     is_padding = (row_index < 0)[:, None, :, None] | (start_index < 0)[None, :, None, :]
     uses = np.where(is_padding, -1, uses).reshape(-1, out_h * out_w)
-    width = geometry.size[1] + 2 * pad_w
+    width = geometry.padded_width
     bases = ((used_rows[:, None] + pad_h) * width + used_starts + pad_w) * channels
     depth = channels // groups
     in_group = np.arange(groups)[:, None, None] * depth + np.arange(depth)  # (groups, 1, depth)

@@ -26,7 +26,8 @@ from trec_dse.trec.layout import ConvGeometry, Layout
 def strip_rows(x: Tensor, geometry: ConvGeometry, layout: Layout) -> Tensor:
     """The strips of `x` (B, C, H, W) as rows (B, T, g * L), zeros outside the image."""
     pad_h, pad_w = geometry.padding
-    image = F.pad(x, (pad_w, pad_w, pad_h, pad_h)).permute(0, 2, 3, 1).reshape(len(x), -1)
+    behind = geometry.padded_width - geometry.size[1] - pad_w
+    image = F.pad(x, (pad_w, behind, pad_h, pad_h)).permute(0, 2, 3, 1).reshape(len(x), -1)
     places = layout.bases.long()[:, None, None] + layout.elements
     return image[:, places.reshape(-1).to(x.device)].view(len(x), layout.n_vectors, -1)
 
