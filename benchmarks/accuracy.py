@@ -3,30 +3,31 @@
 Every row is a candidate that goes through `evaluate` as in a search: dense training, pruning, TREC, fine-tuning, int8.
 Accuracies are those of the generated C on images that nothing was chosen by; cycles are the estimate for one board.
 Rows are appended to --out as JSON lines as they come, and rows that are there are not run again: cut it off and go on.
-Without --run the table is printed from what is there. The subset of CIFAR-10 and the widths are small, so that it fits
-two cores and an evening; --n-train 0 --n-validation 0 takes all images.
+Without --run the table is printed from what is there. `cifarnet` and `squeezenet` are narrow and see a subset of
+CIFAR-10 (--n-train, --n-validation), so that they fit two cores and an evening; `cifarnet_whole` has its full width and
+sees all training images, which takes a GPU some minutes with --jobs 14.
 """
 
 import argparse
 import json
 import math
+import multiprocessing
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from accuracy_variants import NETWORKS, Variant
+from accuracy_variants import NETWORKS, WHOLE_DATA, Variant
 from common import Figure, show
 
 from trec_dse import codec
-from trec_dse.candidate import Candidate
 from trec_dse.errors import InputError, TargetError
-from trec_dse.evaluate import cost_of, evaluate, network_folder
+from trec_dse.evaluate import evaluate
 from trec_dse.plugins import data_file
-from trec_dse.results import Cost, EvaluateRequest
-from trec_dse.store import load_graph
+from trec_dse.results import EvaluateRequest
 from trec_dse.target import Target, load_target
 
 # Student's t at 97.5 % by degrees of freedom: half widths of 95 % intervals over few seeds
@@ -35,14 +36,24 @@ _T = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 19: 2.093, 149: 1.976}
 
 @dataclass(frozen=True)
 class Row:
-    """One trained candidate. `key`: of its folder below --out's networks; shares of right answers, in percent."""
+    """One trained candidate.
+
+    Attributes:
+        float_percent, int8_percent: right answers, in percent.
+        macs, cycles: per image, by the estimates for the board of the run.
+        redundancy: r_t by TREC layer, of one image each.
+    """
 
     network: str
     variant: str
     seed: int
-    key: str
     float_percent: float
     int8_percent: float
+    macs: int
+    cycles: int
+    sram_bytes: int
+    flash_bytes: int
+    redundancy: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,12 +72,14 @@ class Summary:
     float_mean: float
     macs: float
     cycles: float
+    sram_bytes: float
     redundancy: dict[str, float] = field(default_factory=dict)
 
 
 def run(variant: Variant, seed: int, network: str, args: argparse.Namespace, board: Target) -> Row:
     """Train one candidate, or find it trained; its files lie beside --out."""
-    recipe = replace(variant.candidate.recipe, n_train=args.n_train, n_validation=args.n_validation)
+    n_train, n_validation = (0, 0) if network in WHOLE_DATA else (args.n_train, args.n_validation)
+    recipe = replace(variant.candidate.recipe, n_train=n_train, n_validation=n_validation)
     n_trainings = variant.n_trainings or args.seeds
     recipe = replace(recipe, seed=seed % n_trainings, hash_seed=seed)
     candidate = replace(variant.candidate, recipe=recipe)
@@ -80,7 +93,26 @@ def run(variant: Variant, seed: int, network: str, args: argparse.Namespace, boa
     found = evaluate(request, say)
     if found.int8_accuracy is None or found.float_accuracy is None:
         raise InputError(f"{variant.name} does not fit {board.name}: {dict(found.violations)}; name a larger --target")
-    return Row(network, variant.name, seed, found.key, 100 * found.float_accuracy, 100 * found.int8_accuracy)
+    cost = found.estimated
+    return Row(
+        network,
+        variant.name,
+        seed,
+        100 * found.float_accuracy,
+        100 * found.int8_accuracy,
+        cost.macs,
+        cost.cycles,
+        cost.sram_bytes,
+        cost.flash_bytes,
+        {layer.name: layer.trec.redundancy_ratio for layer in cost.layers if layer.trec is not None},
+    )
+
+
+def run_apart(job: tuple[int, int, str], args: argparse.Namespace, board: Target) -> Row:
+    """`run` in a process of its own, of the variant with this index; seed; network."""
+    torch.set_num_threads(1)
+    index, seed, network = job
+    return run(NETWORKS[network][index], seed, network, args, board)
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -92,40 +124,55 @@ def rows_of(path: Path) -> list[Row]:
 
 
 def run_all(network: str, args: argparse.Namespace, board: Target) -> None:
-    """Train what is missing, one seed of all variants after the other."""
+    """Train what is missing: seed by seed, or, at --jobs above 1, the dense networks first, which others start from."""
     done = {(row.network, row.variant, row.seed) for row in rows_of(args.out)}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen = [v for v in NETWORKS[network] if args.only in v.name]
-    for seed in range(max(variant.n_seeds or args.seeds for variant in chosen)):
-        for variant in chosen:
-            if seed < (variant.n_seeds or args.seeds) and (network, variant.name, seed) not in done:
-                row = run(variant, seed, network, args, board)
-                with args.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(row)) + "\n")
+    jobs = [
+        (index, seed, network)
+        for index, variant in enumerate(NETWORKS[network])
+        for seed in range(variant.n_seeds or args.seeds)
+        if args.only in variant.name and (network, variant.name, seed) not in done
+    ]
+    trec = [variant.candidate.trec is not None for variant in NETWORKS[network]]
+    jobs.sort(key=lambda job: (args.jobs > 1 and trec[job[0]], job[1], job[0]))
+    if args.jobs == 1:
+        for job in jobs:
+            add_row(args.out, run_apart(job, args, board))
+        return
+    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(run_apart, job, args, board): job for job in jobs}
+        for found in as_completed(running):
+            problem = found.exception()
+            if problem is None:
+                add_row(args.out, found.result())
+            else:  # the others go on
+                index, seed, _ = running[found]
+                print(f"{network} {NETWORKS[network][index].name} seed {seed}: {problem!r}", file=sys.stderr)
 
 
-def cost_of_row(row: Row, candidate: Candidate, folder: Path, board: Target) -> Cost:
-    """What the trained network costs by the estimates of now, which may be better than those it was trained with."""
-    return cost_of(load_graph(network_folder(folder / "candidates" / candidate.key, row.key)), board)
+def add_row(path: Path, row: Row) -> None:
+    """Append a row to the file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
 
 
-def summarise(variant: Variant, rows: Sequence[Row], folder: Path, board: Target) -> Summary:
+def summarise(variant: Variant, rows: Sequence[Row]) -> Summary:
     """Means over the seeds, and the interval of the int8 accuracy."""
     int8 = np.array([row.int8_percent for row in rows])
     n = len(int8)
     spread = _T.get(n - 1, 2.0) * float(int8.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    costs = [cost_of_row(row, variant.candidate, folder, board) for row in rows]
     ratios: dict[str, list[float]] = {}
-    for layer in (layer for cost in costs for layer in cost.layers if layer.trec is not None):
-        assert layer.trec is not None
-        ratios.setdefault(layer.name, []).append(layer.trec.redundancy_ratio)
+    for row in rows:
+        for layer, ratio in row.redundancy.items():
+            ratios.setdefault(layer, []).append(ratio)
     return Summary(
         variant.name,
         n,
         (float(int8.mean()), spread),
         float(np.mean([row.float_percent for row in rows])),
-        float(np.mean([cost.macs for cost in costs])),
-        float(np.mean([cost.cycles for cost in costs])),
+        float(np.mean([row.macs for row in rows])),
+        float(np.mean([row.cycles for row in rows])),
+        float(np.mean([row.sram_bytes for row in rows])),
         {name: float(np.mean(values)) for name, values in ratios.items()},
     )
 
@@ -148,13 +195,17 @@ def figures_of(network: str, found: Sequence[Summary]) -> list[Figure]:
 
 def table(found: Sequence[Summary]) -> str:
     """The summaries as a table for a page."""
-    lines = ["| network | seeds | int8, % | float, % | M MACs | M cycles | r_t |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| network | seeds | int8, % | float, % | M MACs | M cycles | KiB SRAM | r_t |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for each in found:
         ratios = [f"{value:.3f}" for value in each.redundancy.values()]
         shown = ", ".join(ratios) if len(ratios) <= 2 else f"{min(ratios)} to {max(ratios)}"
         lines.append(
             f"| {each.variant} | {each.n_seeds} | {each.int8[0]:.2f} ± {each.int8[1]:.2f} | {each.float_mean:.2f} "
-            f"| {each.macs / 1e6:.2f} | {each.cycles / 1e6:.2f} | {shown} |"
+            f"| {each.macs / 1e6:.2f} | {each.cycles / 1e6:.2f} "
+            f"| {each.sram_bytes / 1024:.1f} | {shown} |"
         )
     return "\n".join(lines)
 
@@ -166,6 +217,7 @@ def main() -> None:
     parser.add_argument("--network", choices=sorted(NETWORKS), action="append", help="default: all")
     parser.add_argument("--run", action="store_true", help="train what is not in --out yet")
     parser.add_argument("--only", default="", help="variants whose name contains this")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that train at once (default %(default)s)")
     parser.add_argument("--seeds", type=int, default=5, help="trainings of every variant (default %(default)s)")
     parser.add_argument("--n-train", type=int, default=10_000, help="default %(default)s; 0: all")
     parser.add_argument("--n-validation", type=int, default=2_000, help="default %(default)s; 0: all")
@@ -179,7 +231,7 @@ def main() -> None:
             run_all(network, args, board)
         rows = [row for row in rows_of(args.out) if row.network == network]
         found = [
-            summarise(variant, chosen, args.out.parent, board)
+            summarise(variant, chosen)
             for variant in NETWORKS[network]
             if args.only in variant.name and (chosen := [row for row in rows if row.variant == variant.name])
         ]

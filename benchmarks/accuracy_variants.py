@@ -1,5 +1,6 @@
 """The candidates of benchmarks/accuracy.py: what each shows, and how it is trained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trec_dse.candidate import Candidate, Recipe, TrainingRecipe, TrecConfig, TrecPolicy
@@ -39,35 +40,32 @@ def strips(hash_bits: int, length: int, groups: int = 1) -> TrecConfig:
     return TrecConfig(hash_bits, length, "strip_shared", channel_groups=groups)
 
 
-def cifarnet() -> list[Variant]:
-    """CifarNet at half its width: both convolutions have 32 kernels, K is 75 and 800."""
-    plain = Recipe(epochs=16, fine_tune_epochs=0, trec_epochs=3, n_calibration=256, training=AUGMENTED)
-    taught, width = replace(plain, training=TAUGHT), 0.5
+def cifarnet(plain: Recipe, width: float, widths: Sequence[float]) -> list[Variant]:
+    """CifarNet: 64 kernels of 5x5 times its width in both convolutions, and dense ones of several `widths`."""
+    taught, channels = replace(plain, training=TAUGHT), round(64 * width)
 
     def clustered(name: str, trec: TrecPolicy, recipe: Recipe = taught) -> Variant:
         return Variant(name, Candidate("cifar10", "cifarnet", {"width": width}, trec, {}, recipe))
 
-    rows = TrecPolicy(5, 5)
+    rows, both = TrecPolicy(5, 5), replace(TrecPolicy(5, 5), n_kernel_reuse=2)
     random = replace(plain, hash_gradient="none", hash_start="gaussian")
     deep_reuse = clustered("deep reuse: random fixed hash, kernel rows", rows, random)
+    coarse, fine = strips(5, 16, channels // 16), strips(5, 8, channels // 8)
     return [
-        *(dense("cifarnet", plain, w) for w in (0.5, 0.375, 0.25, 0.125)),
+        *(dense("cifarnet", plain, w) for w in widths),
         dense("cifarnet", replace(plain, fine_tune_epochs=3), width, pruned=0.5),
         clustered("hash learned, not taught", rows, plain),
         clustered("hash learned", rows),
         clustered("hash learned, 4 bits", TrecPolicy(4, 4)),
         clustered("hash learned, 6 bits", TrecPolicy(6, 6)),
         clustered("1 layer reuses its kernel", replace(rows, n_kernel_reuse=1)),
-        clustered("2 layers reuse their kernels", replace(rows, n_kernel_reuse=2)),
-        clustered(
-            "2 layers reuse their kernels, which learn to hash",
-            replace(rows, n_kernel_reuse=2),
-            replace(taught, kernel_surrogate=True),
-        ),
-        clustered("strips of 15 and 16", by_layer({"conv1": strips(6, 15), "conv2": strips(5, 16, 2)})),
-        clustered("strips of 3 and 8", by_layer({"conv1": strips(7, 3), "conv2": strips(5, 8, 4)})),
-        clustered("strips of 3 in conv1 only", by_layer({"conv1": strips(7, 3)})),
-        clustered("strips of 16 in conv2 only", by_layer({"conv2": strips(5, 16, 2)})),
+        clustered("2 layers reuse their kernels", both),
+        clustered("2 layers reuse their kernels, which learn to hash", both, replace(taught, kernel_surrogate=True)),
+        clustered("strips of 15 and 16", by_layer({"conv1": strips(6, 15), "conv2": coarse})),
+        clustered("strips of 3 and 8", by_layer({"conv1": strips(7, 3), "conv2": fine})),
+        *(clustered(f"strips of 3 in conv1 only, {h} bits", by_layer({"conv1": strips(h, 3)})) for h in (5, 6, 7, 8)),
+        clustered("strips of 15 in conv1 only, 8 bits", by_layer({"conv1": strips(8, 15)})),
+        clustered("strips of 16 in conv2 only", by_layer({"conv2": coarse})),
         replace(deep_reuse, n_seeds=20, n_trainings=5),
     ]
 
@@ -94,4 +92,11 @@ def squeezenet() -> list[Variant]:
     ]
 
 
-NETWORKS = {"cifarnet": cifarnet(), "squeezenet": squeezenet()}
+SMALL = Recipe(epochs=16, fine_tune_epochs=0, trec_epochs=3, n_calibration=256, training=AUGMENTED)
+WHOLE = replace(SMALL, epochs=24, trec_epochs=5, batch_size=128, learning_rate=0.1)
+NETWORKS = {
+    "cifarnet": cifarnet(SMALL, 0.5, (0.5, 0.375, 0.25, 0.125)),
+    "cifarnet_whole": cifarnet(WHOLE, 1.0, (1.0, 0.75, 0.5, 0.375, 0.25, 0.125)),
+    "squeezenet": squeezenet(),
+}
+WHOLE_DATA = ("cifarnet_whole",)
