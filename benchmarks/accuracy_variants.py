@@ -36,8 +36,8 @@ def by_layer(configs: dict[str, TrecConfig]) -> TrecPolicy:
 
 
 def strips(hash_bits: int, length: int, groups: int = 1) -> TrecConfig:
-    """Strips of `length` elements of one of `groups` groups of channels."""
-    return TrecConfig(hash_bits, length, "strip_shared", channel_groups=groups)
+    """Strips of `length` elements of one of `groups` groups of channels; the kernel's ids are bytes, and 255 is none."""
+    return TrecConfig(hash_bits, length, "strip_shared", min(2**hash_bits, 255), channel_groups=groups)
 
 
 def cifarnet(plain: Recipe, width: float, widths: Sequence[float]) -> list[Variant]:
