@@ -78,8 +78,9 @@ class Summary:
 
 def run(variant: Variant, seed: int, network: str, args: argparse.Namespace, board: Target) -> Row:
     """Train one candidate, or find it trained; its files lie beside --out."""
-    n_train, n_validation = (0, 0) if network in WHOLE_DATA else (args.n_train, args.n_validation)
-    recipe = replace(variant.candidate.recipe, n_train=n_train, n_validation=n_validation)
+    recipe = variant.candidate.recipe
+    if network not in WHOLE_DATA:
+        recipe = replace(recipe, n_train=args.n_train, n_validation=args.n_validation)
     n_trainings = variant.n_trainings or args.seeds
     recipe = replace(recipe, seed=seed % n_trainings, hash_seed=seed)
     candidate = replace(variant.candidate, recipe=recipe)
@@ -124,7 +125,7 @@ def rows_of(path: Path) -> list[Row]:
 
 
 def run_all(network: str, args: argparse.Namespace, board: Target) -> None:
-    """Train what is missing: seed by seed, or, at --jobs above 1, the dense networks first, which others start from."""
+    """Train what is missing, seed by seed; at --jobs above 1 first the dense networks that others start from."""
     done = {(row.network, row.variant, row.seed) for row in rows_of(args.out)}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     jobs = [
@@ -133,8 +134,7 @@ def run_all(network: str, args: argparse.Namespace, board: Target) -> None:
         for seed in range(variant.n_seeds or args.seeds)
         if args.only in variant.name and (network, variant.name, seed) not in done
     ]
-    trec = [variant.candidate.trec is not None for variant in NETWORKS[network]]
-    jobs.sort(key=lambda job: (args.jobs > 1 and trec[job[0]], job[1], job[0]))
+    jobs.sort(key=lambda job: (args.jobs > 1 and job[0] > 0, job[1], job[0]))
     if args.jobs == 1:
         for job in jobs:
             add_row(args.out, run_apart(job, args, board))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trec_dse.candidate import Candidate, Recipe, TrainingRecipe, TrecConfig, TrecPolicy
+from trec_dse.ops.trec_strip_conv2d import MOST_CLUSTERS
 
 AUGMENTED = TrainingRecipe(flip=True, shift=2)
 TAUGHT = replace(AUGMENTED, layer_distillation=10.0)  # by the dense network, layer by layer
@@ -36,12 +37,14 @@ def by_layer(configs: dict[str, TrecConfig]) -> TrecPolicy:
 
 
 def strips(hash_bits: int, length: int, groups: int = 1) -> TrecConfig:
-    """Strips of `length` elements of one of `groups` groups of channels; the kernel's ids are bytes, and 255 is none."""
-    return TrecConfig(hash_bits, length, "strip_shared", min(2**hash_bits, 255), channel_groups=groups)
+    """Strips of `length` elements of one of `groups` groups of channels, with no more clusters than the kernel can have."""
+    cap = None if 2**hash_bits <= MOST_CLUSTERS else MOST_CLUSTERS
+    return TrecConfig(hash_bits, length, "strip_shared", cap, channel_groups=groups)
 
 
-def cifarnet(plain: Recipe, width: float, widths: Sequence[float]) -> list[Variant]:
-    """CifarNet: 64 kernels of 5x5 times its width in both convolutions, and dense ones of several `widths`."""
+def cifarnet(plain: Recipe, width: float, widths: Sequence[float], n_random: int) -> list[Variant]:
+    """CifarNet: 64 kernels of 5x5 times its width in both convolutions, dense ones of several `widths`, the first being
+    that of the clustered ones, and `n_random` of deep reuse."""
     taught, channels = replace(plain, training=TAUGHT), round(64 * width)
 
     def clustered(name: str, trec: TrecPolicy, recipe: Recipe = taught) -> Variant:
@@ -50,7 +53,7 @@ def cifarnet(plain: Recipe, width: float, widths: Sequence[float]) -> list[Varia
     rows, both = TrecPolicy(5, 5), replace(TrecPolicy(5, 5), n_kernel_reuse=2)
     random = replace(plain, hash_gradient="none", hash_start="gaussian")
     deep_reuse = clustered("deep reuse: random fixed hash, kernel rows", rows, random)
-    coarse, fine = strips(5, 16, channels // 16), strips(5, 8, channels // 8)
+    pixel, coarse, fine = strips(6, channels), strips(5, 16, channels // 16), strips(5, 8, channels // 8)
     return [
         *(dense("cifarnet", plain, w) for w in widths),
         dense("cifarnet", replace(plain, fine_tune_epochs=3), width, pruned=0.5),
@@ -62,11 +65,13 @@ def cifarnet(plain: Recipe, width: float, widths: Sequence[float]) -> list[Varia
         clustered("2 layers reuse their kernels", both),
         clustered("2 layers reuse their kernels, which learn to hash", both, replace(taught, kernel_surrogate=True)),
         clustered("strips of 15 and 16", by_layer({"conv1": strips(6, 15), "conv2": coarse})),
+        clustered(f"strips of 15 and {channels}", by_layer({"conv1": strips(6, 15), "conv2": pixel})),
         clustered("strips of 3 and 8", by_layer({"conv1": strips(7, 3), "conv2": fine})),
-        *(clustered(f"strips of 3 in conv1 only, {h} bits", by_layer({"conv1": strips(h, 3)})) for h in (5, 6, 7, 8)),
-        clustered("strips of 15 in conv1 only, 8 bits", by_layer({"conv1": strips(8, 15)})),
+        *(clustered(f"strips of 3 in conv1 only, {h} bits", by_layer({"conv1": strips(h, 3)})) for h in (6, 7, 8)),
+        *(clustered(f"strips of 15 in conv1 only, {h} bits", by_layer({"conv1": strips(h, 15)})) for h in (6, 8)),
         clustered("strips of 16 in conv2 only", by_layer({"conv2": coarse})),
-        replace(deep_reuse, n_seeds=20, n_trainings=5),
+        clustered(f"strips of {channels} in conv2 only", by_layer({"conv2": pixel})),
+        replace(deep_reuse, n_seeds=n_random, n_trainings=5),
     ]
 
 
@@ -93,10 +98,10 @@ def squeezenet() -> list[Variant]:
 
 
 SMALL = Recipe(epochs=16, fine_tune_epochs=0, trec_epochs=3, n_calibration=256, training=AUGMENTED)
-WHOLE = replace(SMALL, epochs=24, trec_epochs=5, batch_size=128, learning_rate=0.1)
+WHOLE = replace(SMALL, epochs=20, trec_epochs=4, batch_size=128, learning_rate=0.1, n_validation=2500)
 NETWORKS = {
-    "cifarnet": cifarnet(SMALL, 0.5, (0.5, 0.375, 0.25, 0.125)),
-    "cifarnet_whole": cifarnet(WHOLE, 1.0, (1.0, 0.75, 0.5, 0.375, 0.25, 0.125)),
+    "cifarnet": cifarnet(SMALL, 0.5, (0.5, 0.375, 0.25, 0.125), n_random=20),
+    "cifarnet_whole": cifarnet(WHOLE, 1.0, (1.0, 0.75, 0.5, 0.375, 0.25, 0.125), n_random=5),
     "squeezenet": squeezenet(),
 }
-WHOLE_DATA = ("cifarnet_whole",)
+WHOLE_DATA = ("cifarnet_whole",)  # where the recipe says how many images
