@@ -37,7 +37,7 @@ def by_layer(configs: dict[str, TrecConfig]) -> TrecPolicy:
 
 
 def strips(hash_bits: int, length: int, groups: int = 1) -> TrecConfig:
-    """Strips of `length` elements of one of `groups` groups of channels, with no more clusters than the kernel can have."""
+    """Strips of `length` elements of one of `groups` groups of channels; no more clusters than the kernel can have."""
     cap = None if 2**hash_bits <= MOST_CLUSTERS else MOST_CLUSTERS
     return TrecConfig(hash_bits, length, "strip_shared", cap, channel_groups=groups)
 
