@@ -117,6 +117,11 @@ def append(path: Path, row: Accuracy | Batch) -> None:
     print(row, file=sys.stderr, flush=True)
 
 
+def device() -> str:
+    """Where networks are trained."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def recipe_of(setting: Setting) -> Recipe:
     """How networks of that setting are trained."""
     return Recipe(
@@ -140,7 +145,8 @@ def dense_network(setting: Setting, dataset: Dataset, folder: Path) -> nn.Module
     if path.is_file():
         model.load_state_dict(load_file(path))
     else:
-        train(model, dataset, recipe, epochs=setting.epochs, learning_rate=recipe.learning_rate)
+        train(model, dataset, recipe, epochs=setting.epochs, learning_rate=recipe.learning_rate, device=device())
+        model.cpu()
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(path, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))
     return fold_batch_norms(model)
@@ -154,7 +160,8 @@ def measure(setting: Setting, dense: nn.Module, dataset: Dataset, target: Target
     names = [] if bits is None else list(conv_shapes(dense, dataset.input_shape))
     model = apply_trec(dense, {name: TrecConfig(bits or 0, VECTOR_LENGTH) for name in names}, images)
     rate = TREC_RATE * recipe.learning_rate
-    share = train(model, dataset, recipe, epochs=setting.trec_epochs, learning_rate=rate)
+    share = train(model, dataset, recipe, epochs=setting.trec_epochs, learning_rate=rate, device=device())
+    model.cpu()
     graph = quantize(lower(model, dataset.input_shape), images.permute(0, 2, 3, 1).contiguous())
     run = run_on_host(graph, dataset, recipe.n_calibration)
     cost = cost_of(run.graph, target)
