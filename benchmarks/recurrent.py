@@ -306,7 +306,9 @@ def summary(rows: Sequence[Accuracy], target: Target) -> Iterator[Figure]:
             yield Figure(f"{name}: int8 accuracy above dense, +- {half:.1f}", mean, "points")
         for which in ("redundancy", "redundancy_together"):
             for i, mean in enumerate(np.mean([getattr(row, which) for row in group], axis=0).tolist()):
-                yield Figure(f"{name}: r_t of product {i + 1}{', ten together' if 't_' not in which else ''}", mean, "")
+                yield Figure(
+                    f"{name}: r_t of product {i + 1}{', ten together' if 'together' in which else ''}", mean, ""
+                )
         yield Figure(f"{name}: cycles", float(np.mean([row.cycles for row in group])) / 1e6, "M")
         yield Figure(f"{name}: time", float(np.mean([row.ms for row in group])), "ms")
         if bits is not None:
