@@ -198,7 +198,9 @@ class OneHot(nn.Module):
 def make_step(module: nn.Module, images: Tensor) -> Step:
     """Forward and backward with gradients for images and parameters."""
     with torch.no_grad():
-        gradient = torch.randn_like(module(images))
+        y = module(images)
+        # by the CPU's generator: the GPU's is of no use any more once a capture has failed
+        gradient = torch.randn(y.shape).to(y)
 
     def step() -> Tensor:
         images.grad = None
@@ -258,8 +260,7 @@ def graph_milliseconds(step: Step, n: int) -> float | None:
 def time_step(step: Step, place: tuple[str, str, str, str]) -> Timing:
     """Time and memory of a step; `place` are shape, variant, path and precision.
 
-    Plain PyTorch waits for the GPU within a step: a capture of it fails and leaves the generator of random numbers in a
-    state that is of no use to anybody.
+    Plain PyTorch waits for the GPU within a step, so it is not captured.
     """
     for _ in range(3):
         step()
