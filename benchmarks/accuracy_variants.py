@@ -77,7 +77,7 @@ def cifarnet(plain: Recipe, width: float, widths: Sequence[float], n_random: int
 
 def squeezenet() -> list[Variant]:
     """SqueezeNet at a quarter of its width; TREC in all 26 convolutions, or where there are at least 256 positions."""
-    plain = Recipe(epochs=10, fine_tune_epochs=0, trec_epochs=2, n_calibration=256, training=AUGMENTED)
+    plain = Recipe(epochs=8, fine_tune_epochs=0, trec_epochs=2, n_calibration=256, training=AUGMENTED)
     taught, width = replace(plain, training=TAUGHT), 0.25
     many_rows = ("conv1", *(f"fire{n}.{part}" for n in (2, 3, 4) for part in ("squeeze", "expand1", "expand3")))
     rows = TrecPolicy(5, 5)
@@ -93,7 +93,7 @@ def squeezenet() -> list[Variant]:
         clustered("hash learned, where N >= 256", replace(rows, layers=many_rows)),
         *(clustered(f"{n} layers reuse their kernels", replace(rows, n_kernel_reuse=n)) for n in (5, 10, 26)),
         clustered("strips where N >= 256", replace(rows, layers=many_rows, scope="strip_shared")),
-        replace(deep_reuse, n_seeds=20, n_trainings=5),
+        deep_reuse,
     ]
 
 
