@@ -25,6 +25,7 @@ from trec_dse.search_space import load_search_space
 from trec_dse.settings import ExploreSettings
 
 CLOCK_HZ = 180_000_000
+HALF = 50  # trials before and after the one of which the time is told
 
 
 def made_up(request: EvaluateRequest) -> Evaluation:
@@ -81,8 +82,8 @@ def main() -> None:
         shutil.rmtree(folder)
     found = []
     marks = [n for n in (100, 300, 1000, 3000, 10_000) if n <= len(cpu)]
-    around = {n: float(np.mean(cpu[max(0, n - 100) : n])) for n in marks}
-    found += [Figure(f"trials {max(1, n - 99)} to {n}, CPU", seconds, "s/trial") for n, seconds in around.items()]
+    around = {n: float(np.mean(cpu[n - HALF : n + HALF])) for n in marks}
+    found += [Figure(f"around trial {n}, CPU", seconds, "s/trial") for n, seconds in around.items()]
     found.append(
         Figure(
             "most in any hundred, CPU",

@@ -144,7 +144,7 @@ def coordinator(
     with storage.open_study(folder, "replay", chosen, settings.seed) as study:
         storage.write_settings(folder, study_settings(space, settings))
         study.sampler = make_sampler(settings.sampler, settings.seed)
-        yield Coordinator(space, board(), folder, settings, study, pool, on_event)  # type: ignore[arg-type]
+        yield Coordinator(space, board(), folder, settings, study, pool, on_event)
 
 
 def study_settings(space: SearchSpace, settings: ExploreSettings) -> storage.StudySettings:

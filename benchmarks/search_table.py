@@ -6,11 +6,14 @@ would have trained.
 
     python benchmarks/search_table.py --price    # 1,170 candidates, minutes: data/digits_costs.csv
     python benchmarks/search_table.py --train    # their 903 networks, an hour: data/digits_trained.csv
+    python benchmarks/search_table.py            # how well each rung foretells the next
+    python benchmarks/search_table.py --check 10 # evaluates ten candidates anew and compares
 """
 
 import argparse
 import csv
 import itertools
+import random
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,14 +21,20 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import optuna
 import torch
+from common import Figure, show
 
 from trec_dse import plugins
 from trec_dse.candidate import Candidate
 from trec_dse.errors import TargetError
 from trec_dse.evaluate import clustering_error, evaluate, load_dataset, price
+from trec_dse.foresight import Foresight
+from trec_dse.pareto import Floats
 from trec_dse.results import EvaluateRequest
+from trec_dse.rungs import name_of as name_of_rung
+from trec_dse.rungs import spearman
 from trec_dse.search_space import load_search_space, sample
 from trec_dse.target import Target, load_target
 
@@ -158,6 +167,51 @@ def train_all() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def foretold(table: dict[str, Entry]) -> list[Figure]:
+    """Spearman's rho between rungs, over all networks of the table: nothing was stopped here."""
+    networks = list({entry.costs.network: entry for entry in table.values()}.values())
+    errors = {0: np.array([entry.costs.clustering_error for entry in networks])}
+    for i, epochs in enumerate(RUNGS):
+        errors[epochs] = np.array([entry.results[i].error for entry in networks])
+    pairs = [*itertools.pairwise(errors), (RUNGS[0], RUNGS[-1])]
+    found = [
+        Figure(f"{name_of_rung(a)} -> {b} epochs, {len(networks)} networks", spearman(errors[a], errors[b]), "rho")
+        for a, b in pairs
+    ]
+    return [*found, Figure("foreseen from sizes, work and untrained error -> 1 epoch", _foreseen(networks), "rho")]
+
+
+def _foreseen(networks: list[Entry]) -> float:
+    """Rho of what `Foresight` says of the second half of the networks, in random order, once it knows the first."""
+    order = np.random.default_rng(0).permutation(len(networks))
+    x = np.array([_features(networks[i].costs) for i in order])
+    y = np.array([networks[i].results[0].error for i in order])
+    half, foresight = len(order) // 2, Foresight()
+    for row, error in zip(x[:half], y[:half], strict=True):
+        foresight.learn(row, float(error))
+    return spearman(foresight.error(x[half:]), y[half:])
+
+
+def _features(costs: Costs) -> Floats:
+    """As `foresight.features` takes them from an evaluation."""
+    sizes = (costs.sram, costs.flash, costs.cycles, costs.dense_macs, costs.macs, 1000 * costs.clustering_error)
+    return np.log1p(np.array(sizes, dtype=np.float64))
+
+
+def check(n: int) -> list[Figure]:
+    """Evaluate `n` candidates anew, to the end, and count those that show something else than the table says."""
+    torch.set_num_threads(1)
+    table, chosen = read_table(), list(candidates())
+    differences, folder = 0, Path(tempfile.mkdtemp())
+    for candidate in random.Random(0).sample(chosen, n):
+        place, expected = folder / "candidates" / candidate.key, table[name_of(candidate)].results[-1]
+        found = evaluate(EvaluateRequest(candidate, board(), None, str(place), RUNGS[-1]), lambda _: None)
+        assert found.int8_accuracy is not None
+        differences += (round(1 - found.int8_accuracy, 5), found.estimated.cycles) != (expected.error, expected.cycles)
+    shutil.rmtree(folder)
+    return [Figure(f"of {n} candidates evaluated anew, other than in the table", differences, "", 0, differences == 0)]
+
+
 def append(path: Path, row: Costs | Result) -> None:
     """Write one row, under a heading if it is the first."""
     is_new = not path.exists()
@@ -192,8 +246,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="tabulate the replayed search space")
     parser.add_argument("--price", action="store_true", help="price every candidate")
     parser.add_argument("--train", action="store_true", help="train every network")
+    parser.add_argument("--check", type=int, default=0, metavar="N", help="evaluate N candidates anew and compare")
     args = parser.parse_args()
     if args.price:
         price_all()
     if args.train:
         train_all()
+    show(check(args.check) if args.check else foretold(read_table()))

@@ -37,7 +37,7 @@ from trec_dse.rungs import Place, places
 from trec_dse.search_space import SearchSpace, load_candidate, sample
 from trec_dse.settings import ExploreSettings
 from trec_dse.target import Target
-from trec_dse.workers import Answer, Died, Failed, PoolEvent, Progress, WorkerPool
+from trec_dse.workers import Answer, Died, Failed, Pool, PoolEvent, Progress
 
 MAX_FAILURES_IN_A_ROW = 5
 MAX_DUPLICATES_IN_A_ROW = 100
@@ -73,7 +73,7 @@ class Coordinator:
     folder: Path
     settings: ExploreSettings
     study: optuna.Study
-    pool: WorkerPool
+    pool: Pool
     emit: Callable[[Event], None]
 
     def __post_init__(self) -> None:

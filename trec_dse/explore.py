@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trec_dse import sampling, storage, warm_start
+from trec_dse.cluster import NodePool
 from trec_dse.coordinator import Coordinator
 from trec_dse.durable import write_text
 from trec_dse.errors import StudyError
@@ -36,6 +37,8 @@ def explore(
     Raises `StudyError` if the folder holds another study or is in use, if the disk is full, or when
     5 trials in a row fail. Ctrl-C ends the workers, leaves a study that can be continued, and is passed on.
     """
+    if settings.executor == "nodes":
+        folder = folder.resolve()  # a node may run in another directory
     objectives = select(settings.objectives)
     now = _study_settings(space, target, folder, settings)
     is_new = not (folder / storage.SETTINGS).exists()
@@ -44,7 +47,7 @@ def explore(
     with (
         _interrupt_flag() as interrupted,
         storage.open_study(folder, now.name, objectives, settings.seed, settings.storage_url) as study,
-        WorkerPool(settings.workers, folder / "workers.log") as pool,
+        _pool(settings, folder) as pool,
     ):
         if is_new and study.get_trials(deepcopy=False):
             raise StudyError(f"the storage has trials of a study {now.name!r}, but {folder} has no {storage.SETTINGS}")
@@ -88,6 +91,13 @@ def resume(
         has_gone = Path(fixed.space).suffix == ".py" and not Path(fixed.space).exists()
         space = load_search_space(str(folder / storage.SPACE_COPY) if has_gone else fixed.space)
     explore(space, fixed.target, folder, settings=settings, on_event=on_event)
+
+
+def _pool(settings: ExploreSettings, folder: Path) -> WorkerPool | NodePool:
+    """Who evaluates. Only for the process that holds the study."""
+    if settings.executor == "nodes":
+        return NodePool(settings.workers, folder, settings.lease_s)
+    return WorkerPool(settings.workers, folder / "workers.log")
 
 
 def _study_settings(

@@ -7,9 +7,12 @@ from typing import Literal, get_args
 from trec_dse.errors import InputError
 
 SamplerName = Literal["auto", "tpe", "nsga2", "qmc", "random"]
+ExecutorName = Literal["local", "nodes"]
+EXECUTORS: tuple[ExecutorName, ...] = get_args(ExecutorName)
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 N_START, N_TPE = 10, 1000
 REDUCTION = 3
+LEASE_S, IDLE_S = 120.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class ExploreSettings:
         reduction: one in so many candidates is trained on at each rung of epochs; 1 trains all of them to the end.
         max_epochs: nothing is started once so many epochs, of all candidates and phases, have been trained.
         warm_start: folder of a study whose front is tried first, or "presets" for the shipped candidates.
+        executor: who evaluates: processes of this machine, or nodes that share the study's folder (cluster.py).
+        lease_s: a node that gives no sign of life for so long has lost its task.
     """
 
     n_trials: int = 50
@@ -63,6 +68,8 @@ class ExploreSettings:
     reduction: int = 1
     max_epochs: int | None = None
     warm_start: str | None = None
+    executor: ExecutorName = "local"
+    lease_s: float = LEASE_S
 
     def __post_init__(self) -> None:
         if self.n_trials < 1:

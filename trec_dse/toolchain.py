@@ -235,14 +235,17 @@ def _is_kept(path: Path) -> bool:
 def _forget_oldest(folder: Path, limit_bytes: int) -> None:
     """Remove the objects that were not used for longest, until the rest holds at most `limit_bytes`."""
     found = []
-    for path in folder.glob("*.o"):
-        with contextlib.suppress(FileNotFoundError):  # another build may be forgetting, too
-            found.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # another build may be forgetting, too
+                if entry.name.endswith(".o"):
+                    status = entry.stat()
+                    found.append((status.st_mtime_ns, status.st_size, entry.path))
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
         if total <= limit_bytes:
             return
-        path.unlink(missing_ok=True)
+        Path(path).unlink(missing_ok=True)
         total -= size
 
 

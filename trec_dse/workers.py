@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, Self, cast
+from typing import BinaryIO, Literal, Protocol, Self, cast
 
 from trec_dse.durable import write_text
 from trec_dse.errors import InputError, TrecDseError
@@ -65,6 +65,27 @@ class Died:
 
 
 PoolEvent = Progress | Answer | Failed | Died
+
+
+class Pool(Protocol):
+    """Who evaluates, as the search sees it."""
+
+    @property
+    def n_free(self) -> int:
+        """How many more tasks would start at once."""
+        ...
+
+    def submit(self, function: str, argument: str, save_as: Path | None = None) -> int:
+        """Queue ``function(argument, progress)``, its answer to be written to `save_as`; returns the task's number."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[PoolEvent]:
+        """What happened; waits up to `timeout_s` seconds for something to happen."""
+        ...
+
+    def close(self) -> None:
+        """Give up all tasks."""
+        ...
 
 
 @dataclass(frozen=True)

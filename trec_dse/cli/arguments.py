@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from trec_dse import __version__, plugins
 from trec_dse.flash import DRIVE, TOOLS
-from trec_dse.settings import N_TPE, REDUCTION, SAMPLERS
+from trec_dse.settings import EXECUTORS, IDLE_S, LEASE_S, N_TPE, REDUCTION, SAMPLERS
 
 _OVERVIEW = """\
 Search networks that fit a microcontroller: accuracy, SRAM, Flash and latency together.
@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     adders = (
         _search,
         _resume,
+        _worker,
         _status,
         _report,
         _serve,
@@ -84,6 +85,15 @@ def _data(parser: argparse.ArgumentParser) -> None:
 
 def _running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="candidates at a time (default 1)")
+    parser.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default="local",
+        help="local: processes of this machine; nodes: whoever runs `trec-dse worker DIR` on a shared file system",
+    )
+    parser.add_argument(
+        "--lease", type=float, default=LEASE_S, metavar="S", help="a node silent for S seconds is lost (%(default)s)"
+    )
     parser.add_argument("--images", type=_positive, default=100, metavar="N", help="test images per front point (100)")
     parser.add_argument("--no-validate", action="store_true", help="do not build and run the front on the board's twin")
     parser.add_argument("--timeout", type=float, metavar="S", help="start no further trial after so many seconds")
@@ -152,6 +162,20 @@ def _resume(verbs: _Verbs) -> None:
     parser.add_argument("--storage", metavar="URL", help="the database, if it needs a password")
     parser.add_argument("--force", action="store_true", help="go on although the search-space file has changed")
     _running(parser)
+
+
+def _worker(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "worker",
+        "evaluate for searches in DIR that run with --executor nodes, on this or another machine",
+        "trec-dse worker /shared/runs/first --workers 4",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder, at the same path on all machines")
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="candidates at a time (default 1)")
+    parser.add_argument(
+        "--idle", type=float, default=IDLE_S, metavar="S", help="leave after S seconds without work (%(default)s)"
+    )
 
 
 def _status(verbs: _Verbs) -> None:

@@ -57,7 +57,8 @@ def _measure_front(folder: Path, args: argparse.Namespace) -> int:
     due = [record for record in front if _is_due(record, args.images)]
     out = console(args)
     code = 0
-    with WorkerPool(args.workers, folder / "workers.log") as pool:
+    n = args.workers if args.executor == "local" else 1  # nodes train; the twin runs here
+    with WorkerPool(n, folder / "workers.log") as pool:
         tasks = {}
         for record in due:
             assert record.evaluation is not None

@@ -21,6 +21,8 @@ def run(args: argparse.Namespace) -> int:
         timeout_s=args.timeout,
         max_epochs=args.max_epochs,
         force=args.force,
+        executor=args.executor,
+        lease_s=args.lease,
     )
     with open_view(finish.console(args)) as view:
         resume(args.folder, settings=settings, on_event=view.on_event)

@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         reduction=args.reduction,
         max_epochs=args.max_epochs,
         warm_start=args.warm_start,
+        executor=args.executor,
+        lease_s=args.lease,
     )
     with open_view(finish.console(args)) as view:
         explore(space, target, folder, settings=settings, on_event=view.on_event)
