@@ -48,7 +48,10 @@ ROOMS: list[tuple[str, set[str]]] = [
         },
     ),
     ("who knows the order", {"course", "evaluate", "report", "importing"}),
-    ("from network to figures", {"measure", "explore", "cluster", "coordinator", "ledger", "warm_start", "rescore", "what_if"}),
+    (
+        "from network to figures",
+        {"measure", "explore", "cluster", "coordinator", "ledger", "warm_start", "rescore", "what_if"},
+    ),
     ("what may be wrong", {"diagnose"}),
     ("the command line", {"cli", "__main__", "__init__"}),
 ]

@@ -1,6 +1,7 @@
 """Another board from the same trained networks: new prices, old accuracies, nothing trained."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,22 @@ def test_a_folder_that_holds_a_study_is_left_alone(searched: tuple[Path, StudyRe
     root, _ = searched
     with pytest.raises(StudyError, match="already holds a study"):
         rescore(root / "old", board("nucleo-f746zg"), root / "old")
+
+
+def test_what_was_stopped_is_judged_anew_from_where_its_training_stands(tmp_path: Path) -> None:
+    text = SPACE.replace("[4, 8, 12]", "[4, 6, 8, 10, 12, 14]").replace("epochs=1,", "epochs=3,", 1)
+    (tmp_path / "space.py").write_text(text)
+    space, settings = load_search_space(str(tmp_path / "space.py")), ExploreSettings(n_trials=6, reduction=3)
+    explore(space, board("stm32f469i-disco"), tmp_path / "old", settings=settings, on_event=lambda _: None)
+    states = Counter(trial.state for trial in storage.load_study(tmp_path / "old").trials if not trial.message)
+    assert states["stopped"] > 0
+    result = rescore(tmp_path / "old", board("nucleo-f746zg"), tmp_path / "new")
+    assert (result.n_priced, result.n_queued) == (states["complete"], states["stopped"])
+    resume(tmp_path / "new", settings=ExploreSettings(n_trials=6), on_event=lambda _: None)
+    study = storage.load_study(tmp_path / "new")
+    evaluations = [trial.evaluation for trial in study.trials if trial.evaluation and not trial.message]
+    assert len({evaluation.key for evaluation in evaluations}) == 6
+    assert {evaluation.target for evaluation in evaluations} == {"nucleo-f746zg"}
+    # a candidate that goes no further than before costs no epoch
+    stopped = [evaluation for evaluation in evaluations if evaluation.fidelity < 1]
+    assert sum(evaluation.trained_epochs for evaluation in stopped) == 0

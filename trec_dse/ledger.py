@@ -86,7 +86,7 @@ class Ledger:
         for name, violation in evaluation.violations.items():
             trial.set_constraint(name, violation)
         owner = self.owners.get(key)
-        for name, attribute in self._attributes(evaluation).items():
+        for name, attribute in noted(evaluation, self.reduction).items():
             # what was trained for the candidate counts once
             trial.set_user_attr(name, 0 if owner is not None and name == storage.EPOCHS else attribute)
         if owner is not None:
@@ -105,7 +105,7 @@ class Ledger:
         """Tell what a candidate shows after more training than on rung `left`."""
         owner, values = self.owners[key], self.values(evaluation)
         attributes = {
-            **self._attributes(evaluation),
+            **noted(evaluation, self.reduction),
             storage.KEY: key,
             storage.EPOCHS: evaluation.trained_epochs - self._told_epochs.get(key, 0),
             storage.DUPLICATE_OF: owner.number,
@@ -124,23 +124,7 @@ class Ledger:
 
     def place(self, evaluation: Evaluation) -> Place:
         """The rung that an evaluation stands for."""
-        steps = places(evaluation.candidate.recipe, self.reduction)
-        if evaluation.fidelity == 1 or not evaluation.rungs:
-            return steps[-1]
-        return max((step for step in steps if step.epochs <= evaluation.rungs[-1].epochs), key=lambda step: step.index)
-
-    def _attributes(self, evaluation: Evaluation) -> dict[str, str | int | float | list[float]]:
-        """What a trial notes of its evaluation."""
-        noted: dict[str, str | int | float | list[float]] = {
-            "effective_key": evaluation.key,
-            "macs": evaluation.estimated.macs,
-            storage.EPOCHS: evaluation.trained_epochs,
-        }
-        if self.reduction > 1:
-            noted[storage.FIDELITY] = evaluation.fidelity
-            noted[storage.RUNG] = self.place(evaluation).index
-            noted[storage.FEATURES] = features(evaluation).tolist()
-        return noted
+        return place(evaluation, self.reduction)
 
     def _enter(self, key: str, evaluation: Evaluation, values: Sequence[float]) -> None:
         """Note that a candidate has reached a rung."""
@@ -183,15 +167,37 @@ class Ledger:
         self.counted = frozenset(counted)
 
     def _read_trial(self, trial: FrozenTrial) -> None:
-        noted = trial.user_attrs
-        key, epochs = str(noted[storage.KEY]), int(noted.get(storage.EPOCHS, 0))
+        known = trial.user_attrs
+        key, epochs = str(known[storage.KEY]), int(known.get(storage.EPOCHS, 0))
         self.epochs += epochs
         self._told_epochs[key] = self._told_epochs.get(key, 0) + epochs
-        if storage.DUPLICATE_OF not in noted:
+        if storage.DUPLICATE_OF not in known:
             self.owners[key] = Owner(trial.number, dict(trial.params), dict(trial.distributions))
-        elif storage.PROMOTED not in noted:
+        elif storage.PROMOTED not in known:
             return
-        if trial.state == TrialState.COMPLETE and storage.RUNG in noted and self.reduction > 1:
-            if storage.PROMOTED in noted:
-                self.book.leave(key, int(noted[storage.PROMOTED]))
-            self._note(key, int(noted[storage.RUNG]), trial.values, np.array(noted[storage.FEATURES]))
+        if trial.state == TrialState.COMPLETE and storage.RUNG in known and self.reduction > 1:
+            if storage.PROMOTED in known:
+                self.book.leave(key, int(known[storage.PROMOTED]))
+            self._note(key, int(known[storage.RUNG]), trial.values, np.array(known[storage.FEATURES]))
+
+
+def place(evaluation: Evaluation, reduction: int) -> Place:
+    """The rung that an evaluation stands for."""
+    steps = places(evaluation.candidate.recipe, reduction)
+    if evaluation.fidelity == 1 or not evaluation.rungs:
+        return steps[-1]
+    return max((step for step in steps if step.epochs <= evaluation.rungs[-1].epochs), key=lambda step: step.index)
+
+
+def noted(evaluation: Evaluation, reduction: int) -> dict[str, str | int | float | list[float]]:
+    """What a trial notes of its evaluation, so that a search that goes on needs no file to know where it stood."""
+    found: dict[str, str | int | float | list[float]] = {
+        "effective_key": evaluation.key,
+        "macs": evaluation.estimated.macs,
+        storage.EPOCHS: evaluation.trained_epochs,
+    }
+    if reduction > 1:
+        found[storage.FIDELITY] = evaluation.fidelity
+        found[storage.RUNG] = place(evaluation, reduction).index
+        found[storage.FEATURES] = features(evaluation).tolist()
+    return found

@@ -39,9 +39,14 @@ def _enqueue_presets(study: optuna.Study, space: SearchSpace) -> int:
 def _enqueue_front(other: Path, study: optuna.Study, folder: Path) -> int:
     settings = storage.read_settings(other)
     front = pareto.front(storage.load_study(other).trials, objectives.select(settings.objectives))
-    for shared in _SHARED:
-        if (other / shared).is_dir():
-            shutil.copytree(other / shared, folder / shared, dirs_exist_ok=True)
+    take_along(other, folder)
     for record in front:
         study.enqueue_trial(dict(record.params), skip_if_exists=True)
     return len(front)
+
+
+def take_along(other: Path, folder: Path) -> None:
+    """Copy what the study in `other` has trained, whole or in part, to `folder`."""
+    for shared in _SHARED:
+        if (other / shared).is_dir():
+            shutil.copytree(other / shared, folder / shared, dirs_exist_ok=True)
