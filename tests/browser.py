@@ -53,6 +53,11 @@ class Browser:
         """Run a line of script in the page; what it returns."""
         return call(f"{self.session}/execute/sync", "POST", {"script": script, "args": []})
 
+    def run_async(self, body: str) -> Any:
+        """Run the body of an asynchronous function in the page; what it returns."""
+        script = f"const done = arguments[0]; (async () => {{ {body} }})().then(done)"
+        return call(f"{self.session}/execute/async", "POST", {"script": script, "args": []})
+
     def wait(self, condition: str) -> Any:
         """Wait until a script's expression is true, at most the driver's 30 s; its value."""
         look = f"const done = arguments[0]; const look = () => {{ const value = {condition}; "

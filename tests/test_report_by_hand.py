@@ -203,3 +203,21 @@ def test_of_many_trials_only_the_rows_in_sight_are_in_the_document(browser: Brow
     assert browser.wait("[...document.querySelectorAll('[data-trial]')].some((row) => row.dataset.trial === '599')")
     height = browser.run("return document.getElementById('table').tBodies[0].getBoundingClientRect().height")
     assert height == 600 * 31
+
+
+def test_of_many_trials_a_thousand_lines_are_drawn_when_they_come_into_sight(browser: Browser, tmp_path: Path) -> None:
+    trials = tuple(
+        TrialRecord(i, "complete", {"a": i % 7, "b": i % 3}, make_evaluation(5.0 + i % 7, 8.0 + i / 100))
+        for i in range(2500)
+    )
+    write_html(make_study(trials), tmp_path / "lines.html")
+    browser.open((tmp_path / "lines.html").as_uri())
+    assert browser.run("return !document.getElementById('parallel').data")
+    browser.run("document.getElementById('parallel').scrollIntoView()")
+    drawn = browser.wait(
+        "document.getElementById('parallel').data && document.getElementById('parallel').data[0].line.color"
+    )
+    # the first trial errs least with the least memory, so it is the front; of the other 2,499 every third is drawn
+    assert (len(drawn), sum(drawn)) == (1 + 2499 // 3, 1)
+    note = browser.run("return document.getElementById('parallel-note').textContent")
+    assert note == "The trials on the front in colour, and one in 3 of the others. Drag along an axis to keep a range."

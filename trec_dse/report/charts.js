@@ -115,9 +115,40 @@ function dimension(label, column) {
   };
 }
 
+/* Without a GPU a thousand lines take the better part of a second: no more are drawn, and none before they are seen. */
+const MOST_LINES = 1000;
+let isParallelDue = false;
+const parallelWatch = new IntersectionObserver(
+  (entries) => {
+    if (!isParallelDue || !entries.some((entry) => entry.isIntersecting)) return;
+    isParallelDue = false;
+    drawParallelNow();
+  },
+  { rootMargin: "200px" },
+);
+
 function drawParallel() {
+  isParallelDue = true;
   const box = byId("parallel");
-  const trials = DATA.trials.filter((trial) => trial.state === "complete" && isEvaluated(trial));
+  parallelWatch.unobserve(box);
+  parallelWatch.observe(box); /* which tells at once whether it is in sight */
+}
+
+/* The front, and of the others every so many-th. */
+function parallelTrials() {
+  const complete = DATA.trials.filter((trial) => trial.state === "complete" && isEvaluated(trial));
+  const front = complete.filter((trial) => trial.on_front).length;
+  const every = Math.ceil((complete.length - front) / Math.max(1, MOST_LINES - front));
+  let seen = 0;
+  return { trials: complete.filter((trial) => trial.on_front || seen++ % every === 0), every };
+}
+
+function drawParallelNow() {
+  const box = byId("parallel");
+  const { trials, every } = parallelTrials();
+  byId("parallel-note").textContent =
+    (every > 1 ? `The trials on the front in colour, and one in ${every} of the others` : "One line per complete trial, those on the front in colour") +
+    ". Drag along an axis to keep a range.";
   const differs = (column) => new Set(column).size > 1;
   const names = [...new Set(trials.flatMap((trial) => Object.keys(trial.params)))];
   const columns = [

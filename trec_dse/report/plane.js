@@ -54,8 +54,11 @@ function rangeOf(name, trials) {
   return [low === 0 ? -margin / 2 : low - margin, top + margin];
 }
 
+const pointTexts = new WeakMap(); /* of ten thousand trials they take longer than the drawing */
+
 function pointText(trial) {
-  return `<b>Trial ${trial.number}</b><br>${pointValues(trial).join("<br>")}`;
+  if (!pointTexts.has(trial)) pointTexts.set(trial, `<b>Trial ${trial.number}</b><br>${pointValues(trial).join("<br>")}`);
+  return pointTexts.get(trial);
 }
 
 function pointTrace(trials, marker, type) {
