@@ -20,7 +20,7 @@ ROOMS: list[tuple[str, set[str]]] = [
         "operators, networks, data",
         {"ops", "networks", "datasets", "store", "memory", "footprint", "twin", "importance"},
     ),
-    ("what a codegen feeds", {"codegen", "export_files"}),
+    ("what a codegen feeds", {"codegen", "export_files", "export_projects"}),
     ("what a training feeds", {"augment", "checkpoint", "imitate"}),
     (
         "stages",

@@ -170,6 +170,9 @@ Nothing here allocates memory or needs a C library.
 | `runtime/` | start-up code, serial protocol, arithmetic that depends on the core |
 | `board/` | `board.h` (clock, USART, pins, stack) and `link.ld` (memory) |
 | `build/` | `firmware.elf`, `firmware.bin` |
+| `CMakeLists.txt` `library.json` `zephyr/` | the same library for CMake, PlatformIO (`lib_deps`) and Zephyr |
+| `single/trec_net.h` | all of the network in one file, for sketches |
+| `examples/classify.c` | a program that uses it |
 
     make          # build/firmware.elf, with arm-none-eabi-gcc or zig
     make test     # the known answers, computed on this machine
@@ -178,8 +181,9 @@ Nothing here allocates memory or needs a C library.
 The firmware answers on {target.serial.usart} at {target.serial.baud} baud, 8N1, which the debug probe shows as a serial
 port. `trec_arena`, the stack and every weight are visible in the symbol table of the ELF.
 
-To use the network in a program of your own, compile `network/trec_network.c`, `kernels/` and `runtime/common/` with
-`-Inetwork -Ikernels -Iruntime/include -Iruntime/arch -Iruntime/common`, write the image to
+To use the network in a program of your own, take it in by one of these, or compile `network/trec_network.c`,
+`kernels/`, `runtime/arch/` and `runtime/common/` with
+`-Inetwork -Ikernels -Iruntime/include -Iruntime/arch -Iruntime/common`. Then write the image to
 `trec_arena + TREC_INPUT_OFFSET`, call `trec_net_run()` and read `trec_arena + TREC_OUTPUT_OFFSET`.
 """
 

@@ -13,7 +13,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import ARMAttributesSection, SymbolTableSection
 
-from trec_dse import export_files
+from trec_dse import export_files, export_projects
 from trec_dse.device import Firmware
 from trec_dse.errors import DoesNotFitError, InputError, ToolchainError
 from trec_dse.resources import package_folder
@@ -62,6 +62,7 @@ def write_export(
             path = fresh / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+        _write_projects(fresh, target)
         if folder.exists():
             folder.rename(Path(scratch) / "old")
         fresh.rename(folder)
@@ -270,6 +271,17 @@ def _board_files(target: Target, stack_bytes: int) -> dict[str, str]:
         "Makefile": export_files.makefile(target),
         "README.md": export_files.readme(target),
     }
+
+
+def _write_projects(folder: Path, target: Target) -> None:
+    """What other build systems need, from the library that lies in `folder`."""
+    paths = (path for name in export_projects.LIBRARY_FOLDERS for path in sorted((folder / name).glob("*.[ch]")))
+    texts = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    files = export_projects.project_files(target, list(texts))
+    for name, text in {**files, export_projects.HEADER: export_projects.single_header(texts)}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def _copy_runtime(folder: Path, target: Target) -> None:
