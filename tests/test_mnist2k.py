@@ -98,9 +98,17 @@ def test_boards_give_the_oracle_s_integers(graph: QuantizedGraph, target: Target
     assert np.array_equal(on_twin(files, kernel_sources(graph), images, target, tmp_path), expected)
 
 
-def test_it_is_estimated_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("left_behind", [None, "trec_dse/data/mnist"])
+def test_it_is_estimated_by_its_name_also_after_a_download_that_failed(
+    left_behind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if left_behind is not None:
+        (tmp_path / left_behind).mkdir(parents=True)
     assert main(["estimate", "mnist2k", "--target", "nucleo-g0b1re"]) == 0
-    assert "u4" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "u4" in said.out
+    assert "made-up images" in said.err
 
 
 def test_a_network_that_is_trained_needs_a_board_to_be_exported(

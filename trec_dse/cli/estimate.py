@@ -70,8 +70,8 @@ def _dataset(name: str, data_dir: Path | None, brought: tuple[Shape, int] | None
             data_dir = datasets.cached_folder(name)
         return datasets.load(name, data_dir)
     except DatasetError as problem:
-        if data_dir is not None and data_dir.is_dir():
-            raise
+        if data_dir is not None and data_dir.is_dir() and any(data_dir.iterdir()):
+            raise  # a download that failed leaves an empty folder
         made_up = datasets.placeholder(name, brought)
         print(f"no data for {name} ({problem}): clusters are counted on made-up images", file=sys.stderr)
         return made_up
