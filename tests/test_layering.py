@@ -20,7 +20,7 @@ ROOMS: list[tuple[str, set[str]]] = [
         "operators, networks, data",
         {"ops", "networks", "datasets", "store", "memory", "footprint", "twin", "importance"},
     ),
-    ("what a codegen feeds", {"codegen", "export_files", "export_projects"}),
+    ("what a codegen feeds", {"codegen", "export_files", "export_projects", "stack_bound"}),
     ("what a training feeds", {"augment", "checkpoint", "imitate"}),
     (
         "stages",
@@ -63,7 +63,7 @@ ONLY = {
     "torch_pruning": {"prune", "importance"},
     "optuna": {"coordinator", "ledger", "sampling", "storage", "search_space", "rescore", "warm_start"},
     "serial": {"executors", "doctor"},
-    "elftools": {"firmware", "twin"},
+    "elftools": {"firmware", "stack_bound", "twin"},
     "plotly": {"plots", "report"},
     "triton": {"trec"},
 }

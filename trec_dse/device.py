@@ -19,6 +19,8 @@ class Firmware:
         build_id: 16 hex digits that the running firmware repeats in its banner.
         flash_bytes: every loaded byte in Flash, initial values of `.data` included.
         sram_bytes: `.data` + `.bss` + arena + reserved stack.
+        stack_bytes: what is reserved for the stack; stack_bound_bytes: the most that it can need, run_stack_bytes: the
+            most that a call of `trec_net_run` alone can. None where machine code could not be followed.
     """
 
     folder: Path
@@ -29,6 +31,8 @@ class Firmware:
     arena_bytes: int
     stack_bytes: int
     static_bytes: int
+    stack_bound_bytes: int | None
+    run_stack_bytes: int | None
 
 
 @dataclass(frozen=True)

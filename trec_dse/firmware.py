@@ -17,6 +17,7 @@ from trec_dse import export_files, export_projects
 from trec_dse.device import Firmware
 from trec_dse.errors import DoesNotFitError, InputError, ToolchainError
 from trec_dse.resources import package_folder
+from trec_dse.stack_bound import stack_bound
 from trec_dse.target import Core, Region, Target
 from trec_dse.toolchain import (
     Compiler,
@@ -29,7 +30,7 @@ from trec_dse.toolchain import (
 )
 
 _MANIFEST = "manifest.json"
-_ARENA, _STACK = "trec_arena", "trec_stack"
+_ARENA, _STACK, _RUN = "trec_arena", "trec_stack", "trec_net_run"
 # ARMv6-M, ARMv6S-M, ARMv7 (of which only the M profile can be linked here), ARMv7E-M
 _CORE_OF_ARCHITECTURE: Mapping[int, Core] = {11: "cortex-m0plus", 12: "cortex-m0plus", 10: "cortex-m3", 13: "cortex-m4"}
 # GNU ld: region `SRAM' overflowed by 12 bytes; lld: will not fit in region 'SRAM': overflowed by 12 bytes
@@ -218,7 +219,20 @@ def _measure(folder: Path, path: Path, build_id: str, flash_bytes: int, target: 
             raise ToolchainError(f"{path}: has no symbol {name!r}, from which its SRAM is measured")
     used = end - ram.origin
     static = used - sizes[_ARENA] - sizes[_STACK]
-    return Firmware(folder, path, build_id, flash_bytes, used, sizes[_ARENA], sizes[_STACK], static)
+    bound, of_run = _stack_bounds(path, sizes[_STACK])
+    return Firmware(folder, path, build_id, flash_bytes, used, sizes[_ARENA], sizes[_STACK], static, bound, of_run)
+
+
+def _stack_bounds(path: Path, reserved: int) -> tuple[int | None, int | None]:
+    """The most stack that the firmware, and an inference alone, can need; DoesNotFitError if it is not reserved."""
+    try:
+        bound, of_run = stack_bound(path), stack_bound(path, _RUN)
+    except ToolchainError:  # code of a compiler whose calls cannot be followed
+        return None, None
+    if bound.n_bytes > reserved:
+        chain = " -> ".join(f"{name} ({frame})" for name, frame in bound.chain)
+        raise DoesNotFitError(f"the stack can grow to {bound.n_bytes} bytes, {reserved} are reserved: {chain}")
+    return bound.n_bytes, of_run.n_bytes
 
 
 def _link(objects: Sequence[Path], script: Path, output: Path, target: Target, compiler: Compiler) -> None:

@@ -40,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
         firmware = build_firmware(args.out, target)
         sizes = {"sram_bytes": firmware.sram_bytes, "flash_bytes": firmware.flash_bytes}
         result |= {"elf": str(firmware.elf), **sizes}
+        if firmware.stack_bound_bytes is not None:
+            result |= {"stack_bytes": firmware.stack_bytes, "stack_most": firmware.stack_bound_bytes}
+            result |= {"run_stack": firmware.run_stack_bytes}
     if args.json:
         print_json(result)
         return 0
