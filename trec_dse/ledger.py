@@ -51,7 +51,6 @@ class Ledger:
     counted: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        self.book = RungBook(self.reduction)
         self.foresight = Foresight()
         self._features: dict[str, Floats] = {}
         self._latest: dict[str, Floats] = {}
@@ -59,6 +58,7 @@ class Ledger:
         self._told_epochs: dict[str, int] = {}
         names = [objective.name for objective in self.objectives]
         self._error = names.index("error") if "error" in names else None
+        self.book = RungBook(self.reduction, self._error)
         self._read()
 
     def first_place(self, steps: tuple[Place, ...]) -> Place:

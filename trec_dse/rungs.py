@@ -10,6 +10,7 @@ The lowest rung trains nothing: there the error is foreseen (foresight.py). Loss
 is better. Candidates go by their keys, content hashes.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ TOLERANCE = 0.002  # share of the volume around the front below which a candidat
 _MAX_WAITING = 300  # a rung remembers so many that wait; those beyond the best have no prospect
 _MAX_GAINS = 100  # so many rows are compared in one decision, which then takes a tenth of a second at most
 _MARGIN = 1.1  # the reference point lies a tenth of the range beyond the worst
+_FLOOR = 0.5  # percent: errors are compared as logarithms, and less than this matters little
 _WORTH = 2  # a rung must cost at least so many times what the one below it does
 
 
@@ -79,10 +81,16 @@ class _Rung:
 
 
 class RungBook:
-    """Who reached which rung with which losses, and who is next. One of `reduction` goes on; 1: there are no rungs."""
+    """Who reached which rung with which losses, and who is next. One of `reduction` goes on; 1: there are no rungs.
 
-    def __init__(self, reduction: int = REDUCTION) -> None:
-        self.reduction = reduction
+    `error`: the column of the losses that more training changes, in percent; None if there is none.
+    """
+
+    def __init__(self, reduction: int = REDUCTION, error: int | None = None) -> None:
+        self.reduction, self._error = reduction, error
+        # of each candidate its errors on rungs; of each rung by what factors errors fell from there to the end
+        self._errors: dict[str, dict[int, float]] = {}
+        self._falls: tuple[list[float], ...] = tuple([] for _ in range(N_RUNGS))
         self._rungs = tuple(_Rung() for _ in range(N_RUNGS - 1))
         # the newest losses of each candidate, and whether it is finished or given up
         self._latest: dict[str, Floats] = {}
@@ -91,6 +99,7 @@ class RungBook:
     def enter(self, key: str, rung: int, losses: Floats) -> None:
         """`key` has reached `rung` with `losses`."""
         self._latest[key] = losses
+        self._note_error(key, rung, losses)
         if rung == N_RUNGS - 1:
             self._closed.add(key)
             return
@@ -133,20 +142,45 @@ class RungBook:
         return None
 
     def next_to_finish(self) -> tuple[str, int] | None:
-        """Of the candidates that would be on the front as far as they are trained, the one that adds most to it.
+        """Of the candidates that are expected on the front once they are trained, the one that adds most to it.
 
-        None once all that matter are trained to the end. Less training hardly ever gives less error, so that a
-        candidate on this front has earned its training.
+        None once all that matter are trained to the end. A candidate is expected to lose as large a share of its error
+        as others on its rung have lost in the mean. It goes on to the next rung only, so that one that disappoints
+        there costs no more.
         """
-        keys = list(self._latest)
-        y = np.array([self._latest[key] for key in keys])
-        front = [keys[i] for i in np.flatnonzero(non_dominated(y))] if keys else []
         rung_of = {key: index for index, rung in enumerate(self._rungs) for key in rung.waiting}
-        finished = np.array([self._latest[key] for key in front if key in self._closed])
-        waiting = [key for key in front if key not in self._closed and key in rung_of]
-        gains = _gains(np.array([self._latest[key] for key in waiting]), finished)
+        keys = [key for key in self._latest if key in rung_of or key in self._closed]
+        y = self._expected(keys, [rung_of.get(key, N_RUNGS - 1) for key in keys])
+        on_front = np.flatnonzero(non_dominated(y)).tolist() if keys else []
+        finished = y[[i for i in on_front if keys[i] in self._closed]]
+        hopeful = [i for i in on_front if keys[i] not in self._closed]
+        waiting, gains = [keys[i] for i in hopeful], _gains(y[hopeful], finished)
         best = int(np.argmax(gains)) if waiting else -1
         return (waiting[best], rung_of[waiting[best]]) if waiting and gains[best] > TOLERANCE else None
+
+    def _note_error(self, key: str, rung: int, losses: Floats) -> None:
+        if self._error is None or rung == UNTRAINED:
+            return
+        errors = self._errors.setdefault(key, {})
+        errors[rung] = float(losses[self._error])
+        if rung == N_RUNGS - 1:
+            for earlier, error in errors.items():
+                self._falls[earlier].append(math.log((errors[rung] + _FLOOR) / (error + _FLOOR)))
+
+    def _expected(self, keys: list[str], rungs: list[int]) -> Floats:
+        """The losses of `keys` once they are trained to the end, (n_keys, n_objectives)."""
+        y = np.array([self._latest[key] for key in keys], dtype=np.float64)
+        if self._error is not None and keys:
+            fall = [math.exp(min(0.0, sum(each) / len(each))) if each else 1.0 for each in self._falls]
+            # what is foreseen is the error on the first rung that trains
+            fall[UNTRAINED] = next((fall[i] for i, each in enumerate(self._falls) if each), 1.0)
+            column = y[:, self._error]
+            y[:, self._error] = np.where([key in self._closed for key in keys], column, _fallen(column, fall, rungs))
+        return y
+
+
+def _fallen(errors: Floats, fall: list[float], rungs: list[int]) -> Floats:
+    return np.asarray((errors + _FLOOR) * np.array(fall)[rungs] - _FLOOR, dtype=np.float64)
 
 
 def _order(waiting: Floats, gone: Floats) -> list[int]:
