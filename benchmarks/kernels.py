@@ -24,6 +24,7 @@ from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.dense import Dense
 from trec_dse.ops.max_pool2d import MaxPool2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.resources import data_folder
 from trec_dse.target import Target, load_target
 from trec_dse.toolchain import Compiler, find_target_compiler
@@ -102,15 +103,15 @@ def network(layer: Layer) -> QuantizedGraph:
     """The layer alone, with random weights."""
     random, op = np.random.default_rng(0), layer.op
     weights: dict[str, np.ndarray] = {}
-    if isinstance(op, Conv2d | TrecConv2d):
+    if isinstance(op, Conv2d | TrecConv2d | TrecStripConv2d):
         weights = {
             "weights": random.normal(size=(op.out_channels, *op.window.kernel, layer.shape[2])),
             "bias": random.normal(size=op.out_channels),
         }
-    if isinstance(op, TrecConv2d):
-        n, length = op.n_slices(layer.shape), op.config.vector_length
-        weights["hash"] = random.normal(size=(n, length, HASH_BITS)) / math.sqrt(length)
-        weights["thresholds"] = np.zeros((n, HASH_BITS))
+    if isinstance(op, TrecConv2d | TrecStripConv2d):
+        n, length, bits = op.n_slices(layer.shape), op.config.vector_length, op.config.hash_bits
+        weights["hash"] = random.normal(size=(n, length, bits)) / math.sqrt(length)
+        weights["thresholds"] = np.zeros((n, bits))
     if isinstance(op, Dense):
         weights = {
             "weights": random.normal(size=(op.out_features, layer.shape[0])),
