@@ -1,19 +1,21 @@
 """Pruning gives shapes that only the shares decide; folding batch norms changes no answer."""
 
 import copy
+import sys
 from itertools import pairwise
 from typing import get_args
 
 import pytest
 import torch
+import torch_pruning as tp
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trec_dse import plugins
 from trec_dse.candidate import PruningHeuristic, PruningRecipe, TrecConfig
-from trec_dse.errors import CandidateError, UnsupportedError
-from trec_dse.importance import Ranking
+from trec_dse.errors import CandidateError, ToolchainError, UnsupportedError
+from trec_dse.importance import Ranking, scorer
 from trec_dse.networks import cifarnet, lenet5, mobilenet_v1, own_names, tiny
 from trec_dse.prune import GradualPruning, agp_progress, channel_target, fold_batch_norms, prune
 from trec_dse.trec.apply import apply_trec
@@ -291,6 +293,45 @@ def test_apoz_drops_what_is_mostly_zero_after_the_batch_norm_and_its_relu() -> N
     assert _ranked(model, "apoz", (8, 8, 1), 0.5) == [0, 2, 4, 6]
 
 
+def test_conductance_drops_what_does_not_reach_the_class_that_is_right() -> None:
+    model = _small().eval()
+    with torch.no_grad():
+        model.get_parameter("0.weight")[4:] *= 100
+        readers = model.get_parameter("4.weight").view(4, 8, 36)
+        readers[:, 4:] = 0.0  # nothing reads the large ones
+        readers[:, 2:4] *= 0.001
+        readers[:, :2] = 1.0
+    assert _ranked(model, "conductance", (8, 8, 1), 0.5) == [0, 1, 2, 3]
+
+
+def test_conductances_add_up_to_what_an_image_changes_in_its_class() -> None:
+    conv, fc = nn.Conv2d(1, 4, 1, bias=False), nn.Linear(4, 2, bias=False)
+    model = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), fc)
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([1.0, 2.0, -1.0, 0.5]).view(4, 1, 1, 1))
+        fc.weight.copy_(torch.tensor([[3.0, -1.0, 5.0, 2.0], [0.0, 0.0, 0.0, 8.0]]))
+    # a pixel of 2 after 0: channels give 2, 4, 0 (negative) and 1; class 0 weighs them 3, -1, 5, 2, class 1 the last
+    images, labels = torch.full((2, 1, 1, 1), 2.0), torch.tensor([0, 1])
+    scores: list[list[float]] = []
+    for own in (labels[:1], labels[1:], labels):
+        score = scorer(model, Ranking("conductance", images[: len(own)], own))
+        group = (
+            tp.DependencyGraph()
+            .build_dependency(model, images)
+            .get_pruning_group(conv, tp.prune_conv_out_channels, [0, 1, 2, 3])
+        )
+        scores.append(score(group).tolist())
+    assert scores[0] == pytest.approx([6, 4, 0, 2], rel=0.04)
+    assert scores[1] == pytest.approx([0, 0, 0, 8], rel=0.04)
+    assert scores[2] == pytest.approx([3, 2, 0, 5], rel=0.04)  # the mean over both images
+
+
+def test_without_captum_its_heuristic_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(ToolchainError, match=r"needs captum: pip install 'trec_dse\[explain\]'"):
+        _ranked(_small(), "conductance", (8, 8, 1), 0.5)
+
+
 def test_batch_norm_scales_decide_where_there_are_any() -> None:
     model = _small()
     with torch.no_grad():
@@ -323,7 +364,9 @@ def test_every_heuristic_gives_the_same_shapes_and_leaves_no_gradient(heuristic:
     assert all(parameter.grad is None for parameter in pruned.parameters())
 
 
-@pytest.mark.parametrize(("heuristic", "missing"), [("apoz", "images"), ("taylor", "images")])
+@pytest.mark.parametrize(
+    ("heuristic", "missing"), [("apoz", "images"), ("taylor", "images"), ("conductance", "images")]
+)
 def test_a_heuristic_without_its_images_is_refused(heuristic: PruningHeuristic, missing: str) -> None:
     with pytest.raises(CandidateError, match=f"'{heuristic}' needs {missing}; none were given"):
         prune(_small(), (8, 8, 1), {"*": 0.5}, ranking=Ranking(heuristic))

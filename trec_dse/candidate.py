@@ -15,7 +15,7 @@ SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
 HashGradient = Literal["soft", "neighbours", "paper", "none"]
 HashStart = Literal["principal", "gaussian"]
 Calibration = Literal["minmax", "percentile", "mse", "own"]
-PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "random"]
+PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "conductance", "random"]
 PruningSchedule = Literal["one_shot", "agp"]
 PruningUnit = Literal["channels", "weights"]
 KernelForm = Literal["dense", "lookup", "pattern", "sparse"]
@@ -140,7 +140,8 @@ class PruningRecipe:
 
     Attributes:
         heuristic: a channel's importance: L1 or L2 norm of its weights; |weight * gradient| ("taylor"); how seldom it
-            is zero after its ReLU ("apoz"); its batch norm's scale, or L2 where there is none; nothing ("random").
+            is zero after its ReLU ("apoz"); its batch norm's scale, or L2 where there is none; the integrated gradients
+            that reach the right class through it ("conductance", which needs captum); nothing ("random").
         schedule: all at once, or masked step by step while the dense network trains, most of them early:
             share * (1 - (1 - (epoch - start) / (end - start))**3).
         start, end: epochs of "agp": up to `start` nothing is masked, from `end` on all of it. An `end` of 0 is the
