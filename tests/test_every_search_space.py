@@ -34,7 +34,7 @@ def drawn(space: SearchSpace) -> list[tuple[optuna.trial.FrozenTrial, Candidate]
 
 
 Drawn = list[tuple[optuna.trial.FrozenTrial, Candidate]]
-DENSE = ("mnist_2k", "cifar10_resnet_sizes")  # the first is in 4 bits, the second sweeps sizes
+DENSE = ("mnist_2k", "cifar10_resnet_sizes", "cifar10_resnet_pruning")  # of 4 bits; of sizes; of pruning alone
 
 
 @pytest.fixture

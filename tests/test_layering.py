@@ -21,7 +21,7 @@ ROOMS: list[tuple[str, set[str]]] = [
         {"ops", "networks", "datasets", "store", "memory", "footprint", "twin", "importance"},
     ),
     ("what a codegen feeds", {"codegen", "export_files", "export_projects", "stack_bound"}),
-    ("what a training feeds", {"augment", "checkpoint", "imitate"}),
+    ("what a training feeds", {"augment", "checkpoint", "imitate", "reuse"}),
     (
         "stages",
         {
@@ -60,7 +60,7 @@ RANK = {name: rank for rank, (_, names) in enumerate(ROOMS) for name in names}
 ALLOWED_AMONG_STAGES = {("executors", "executors"), ("storage", "workers")}
 # imports that would make a light command heavy: who may use them
 ONLY = {
-    "torch_pruning": {"prune", "importance"},
+    "torch_pruning": {"prune", "importance", "reuse"},
     "optuna": {"coordinator", "ledger", "sampling", "storage", "search_space", "rescore", "warm_start"},
     "serial": {"executors", "doctor"},
     "elftools": {"firmware", "stack_bound", "twin"},

@@ -211,6 +211,17 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torch_alone() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_resnet18_can_end_after_three_stages() -> None:
+    short = resnet18.build((32, 32, 3), 10, width=0.75, stages=3)
+    # stem 3*9*48 + 96; stage 1: 4 * (48*48*9 + 96); stage 2: 48*96*9 + 3*96*96*9 + 4*192 + 48*96 + 192; stage 3 alike
+    first = 1_296 + 96 + 4 * (20_736 + 96)
+    second = 41_472 + 3 * 82_944 + 4 * 192 + 4_608 + 192
+    third = 165_888 + 3 * 331_776 + 4 * 384 + 18_432 + 384
+    assert _n_parameters(short) == first + second + third + 1_930 == 1_564_090
+    with pytest.raises(CandidateError, match=r"stages is 5; it must lie in 1\.\.4"):
+        resnet18.build((32, 32, 3), 10, stages=5)
+
+
 def test_an_unknown_network_is_an_error_that_lists_the_known() -> None:
     with pytest.raises(UnsupportedError, match="'vgg'; choose from cifarnet, gru, imported, lenet5, "):
         build_model(Candidate("digits", "vgg"), (8, 8, 1), 10)

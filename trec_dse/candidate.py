@@ -15,6 +15,7 @@ SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
 HashGradient = Literal["soft", "neighbours", "paper", "none"]
 HashStart = Literal["principal", "gaussian"]
 Calibration = Literal["minmax", "percentile", "mse", "own"]
+ReusedKernels = Literal["first", "telling"]
 PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "conductance", "random"]
 PruningSchedule = Literal["one_shot", "agp"]
 PruningUnit = Literal["channels", "weights"]
@@ -262,6 +263,8 @@ class Recipe:
             neighbours beyond; "neighbours" takes these always, "paper" is the published gradient, which is almost
             zero, and "none" keeps the initial value.
         kernel_surrogate: whether reused kernels also learn from what they do as a hash.
+        reused_kernels: which ones are reused: the first of a layer, or the most "telling" on the calibration images,
+            which are moved to the front.
         hash_start: hashes split calibration data at their mean along their principal directions, or are drawn by
             `hash_seed` and go through the origin, as those of deep reuse do.
     """
@@ -275,6 +278,7 @@ class Recipe:
     weight_decay: float = 1e-4
     hash_gradient: HashGradient = "soft"
     kernel_surrogate: bool = False
+    reused_kernels: ReusedKernels = "first"
     hash_start: HashStart = "principal"
     hash_seed: int = 0
     n_train: int = 0
@@ -341,8 +345,10 @@ class Candidate:
 
 
 def plain_data(candidate: Candidate) -> dict[str, object]:
-    """`candidate` as plain containers, from which keys are made: without `kernels` where all of them are whole."""
+    """`candidate` as plain containers, from which keys are made: without newer fields that hold their default."""
     data = asdict(candidate)
+    if candidate.recipe.reused_kernels == "first":
+        del data["recipe"]["reused_kernels"]
     if not candidate.kernels:
         del data["kernels"]
     return data

@@ -47,6 +47,7 @@ from trec_dse.networks import build_model
 from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import calibrate, quantize, quantize_own_scales, quantize_with
+from trec_dse.reuse import telling_kernels_first
 from trec_dse.sparse.apply import apply_kernels, hold_patterns, resolve_kernels
 from trec_dse.train import Aids, train
 from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes
@@ -91,8 +92,10 @@ class Course:
     def run(self, configs: dict[str, TrecConfig]) -> Trained:
         """Train; `folder` then holds the last epochs of the later phases, until `clear`."""
         recipe, dataset = self._recipe, self.dataset
-        dense = fold_batch_norms(self._fine_tuned())
         images = calibration_images(dataset, recipe.n_calibration)
+        dense = fold_batch_norms(self._fine_tuned())
+        if recipe.reused_kernels == "telling":
+            dense = telling_kernels_first(dense, configs, images)
         kernels = resolve_kernels(self.candidate.kernels, conv_shapes(dense, dataset.input_shape))
         stored = apply_kernels(dense, kernels)
         model = with_trec(stored, self.candidate, configs, images)

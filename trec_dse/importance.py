@@ -134,7 +134,7 @@ def _conductance(model: nn.Module, images: Tensor, labels: Tensor) -> Scorer:
     @functools.cache
     def through(module: nn.Module) -> Tensor:
         explain, found = LayerConductance(model, module), []
-        for part, own in zip(images.split(N_AT_ONCE), labels.split(N_AT_ONCE), strict=True):
+        for part, own in zip(torch.split(images, N_AT_ONCE), torch.split(labels, N_AT_ONCE), strict=True):
             with torch.enable_grad():
                 shares = _tensor(explain.attribute(part, target=own, n_steps=N_STEPS))
             found.append(shares.reshape(*shares.shape[:2], -1).sum(dim=2).abs())
