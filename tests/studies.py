@@ -19,7 +19,7 @@ from trec_dse.results import (
     TrialRecord,
     TrialState,
 )
-from trec_dse.target import FlashTiming, Oscillator, Region, Serial, Target
+from trec_dse.target import FlashTiming, Oscillator, Power, Region, Serial, Target
 
 KIB = 1024
 CLOCK_HZ = 100_000_000
@@ -36,6 +36,7 @@ TARGET = Target(
     oscillator=Oscillator("crystal", 8_000_000),
     serial=Serial("USART2", 0x4000_4400, CLOCK_HZ, "PA2", "PA3"),
     flash=FlashTiming(3, "art"),
+    power=Power(20.0, 2.5, "made up"),
 )
 
 LAYERS = (
@@ -83,6 +84,7 @@ def make_cost(sram_kib: float, flash_kib: float, latency_ms: float) -> Cost:
         stack_bytes=2 * KIB,
         layers=LAYERS,
         buffers=BUFFERS,
+        run_mw=50.0,
     )
 
 

@@ -45,6 +45,7 @@ ROOMS: list[tuple[str, set[str]]] = [
             "progress",
             "doctor",
             "flash",
+            "platformio",
         },
     ),
     ("who knows the order", {"course", "evaluate", "report", "importing"}),

@@ -43,6 +43,7 @@ def estimate(graph: QuantizedGraph, plan: MemoryPlan, target: Target, footprint:
         stack_bytes=STACK_BYTES,
         layers=layers,
         buffers=plan.buffers,
+        run_mw=None if target.power is None else target.power.run_mw,
     )
 
 

@@ -17,7 +17,7 @@ from trec_dse.coordinator import Coordinator
 from trec_dse.durable import write_text
 from trec_dse.errors import StudyError
 from trec_dse.events import Event
-from trec_dse.objectives import select
+from trec_dse.objectives import require_figures, select
 from trec_dse.search_space import SearchSpace, load_search_space
 from trec_dse.settings import ExploreSettings
 from trec_dse.target import Target
@@ -40,6 +40,7 @@ def explore(
     if settings.executor == "nodes":
         folder = folder.resolve()  # a node may run in another directory
     objectives = select(settings.objectives)
+    require_figures(objectives, target)
     now = _study_settings(space, target, folder, settings)
     is_new = not (folder / storage.SETTINGS).exists()
     if not is_new:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from trec_dse.errors import InputError
 from trec_dse.results import Evaluation, Measurement
+from trec_dse.target import Target
 
 Direction = Literal["minimize", "maximize"]
 
@@ -92,6 +93,12 @@ def select(wanted: Sequence[str]) -> tuple[Objective, ...]:
     return tuple(get(name) for name in wanted)
 
 
+def require_figures(wanted: Sequence[Objective], target: Target) -> None:
+    """Raise `InputError` if an objective needs a figure that the board's file lacks."""
+    if target.power is None and any(objective.name == energy.name for objective in wanted):
+        raise InputError(f"{target.name}: its file has no [power], so nothing can be searched for by energy there")
+
+
 @objective("minimize", "pp", "Error")
 def error(e: Evaluation) -> float:
     """Share of wrong answers of the int8 network on the validation split."""
@@ -121,6 +128,13 @@ def latency(e: Evaluation) -> float:
 def worst_latency(e: Evaluation) -> float:
     """Time of one inference with the most clusters there can be; measured: the slowest image seen."""
     return 1000 * e.estimated.worst_cycles / e.estimated.clock_hz
+
+
+@objective("minimize", "mJ", "Energy")
+def energy(e: Evaluation) -> float:
+    """Energy of one inference at the current that the chip's maker states; unknown where the board has no figure."""
+    # a firmware shows cycles, not joules: without an instrument there is nothing measured to stand beside this
+    return math.nan if e.estimated.energy_mj is None else e.estimated.energy_mj
 
 
 @objective("minimize", "million", "MACs")

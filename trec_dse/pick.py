@@ -18,6 +18,7 @@ Preference = Literal["auto", "accuracy", "knee"]
 
 _BYTE_UNITS = {"": 1, "b": 1, "k": 1024, "ki": 1024, "kib": 1024, "m": 1024**2, "mi": 1024**2, "mib": 1024**2}
 _MS_UNITS = {"": 1.0, "ms": 1.0, "s": 1000.0, "us": 0.001, "µs": 0.001}
+_MJ_UNITS = {"": 1.0, "mj": 1.0, "j": 1000.0, "uj": 0.001, "µj": 0.001}
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zµ%]*)\s*", re.IGNORECASE)
 
 
@@ -34,6 +35,7 @@ class Budgets:
     flash_bytes: int | None = None
     latency_ms: float | None = None
     max_loss_pp: float | None = None
+    energy_mj: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,16 @@ def parse_ms(text: str) -> float:
     return value * _MS_UNITS[unit]
 
 
+def parse_mj(text: str) -> float:
+    """Millijoules from "5mJ", "500uJ", "0.005J" or "5"."""
+    value, unit = _split(text, "an energy such as 5mJ or 500uJ")
+    if unit not in _MJ_UNITS:
+        raise InputError(f"{text!r} has the unknown unit {unit!r}; energies are in uJ, mJ or J")
+    if value <= 0:
+        raise InputError(f"{text!r} is no energy to compute anything with; it must be above 0")
+    return value * _MJ_UNITS[unit]
+
+
 def parse_pp(text: str) -> float:
     """Percentage points from "1pp" or "0.5". A percent sign is refused: it may also mean a share of the accuracy."""
     value, unit = _split(text, "percentage points such as 1pp or 0.5pp")
@@ -163,6 +175,10 @@ def _limits(budgets: Budgets, evaluations: Sequence[Evaluation]) -> list[_Limit]
             limits.append(_Limit(objective.label, "KiB", size / 1024, _used(objective)))
     if budgets.latency_ms is not None:
         limits.append(_Limit("latency", "ms", budgets.latency_ms, _used(registry.latency)))
+    if budgets.energy_mj is not None:
+        if any(evaluation.estimated.energy_mj is None for evaluation in evaluations):
+            raise InputError(f"{evaluations[0].target}: its file has no [power], so no trial's energy is known")
+        limits.append(_Limit("energy", "mJ", budgets.energy_mj, _used(registry.energy)))
     if budgets.max_loss_pp is not None:
         best = min(registry.error.value(evaluation) for evaluation in evaluations)
         limits.append(_Limit("accuracy loss", "pp", budgets.max_loss_pp, lambda e: _loss_pp(e, best)))

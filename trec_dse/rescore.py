@@ -39,13 +39,14 @@ class Rescored:
 def rescore(folder: Path, target: Target, out: Path) -> Rescored:
     """Write the study of `folder` for another board to `out`, which must not hold a study yet.
 
-    Raises StudyError if it does, or if `folder` holds none.
+    Raises StudyError if it does, or if `folder` holds none, InputError if the board lacks a figure for an objective.
     """
     settings, study = storage.read_settings(folder), storage.load_study(folder)
     if (out / storage.SETTINGS).exists():
         raise StudyError(f"{out} already holds a study; give --out a new folder")
     name = out.resolve().name
     chosen = objectives.select(settings.objectives)
+    objectives.require_figures(chosen, target)
     distributions = storage.distributions(folder)
     n_priced = n_infeasible = n_queued = 0
     with storage.open_study(out, name, chosen, settings.seed) as rescored:

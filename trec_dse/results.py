@@ -71,6 +71,7 @@ class Cost:
         weight_bytes: weights, biases, hashes, thresholds, tables and parameter structs in Flash.
         code_bytes: everything else in Flash: vector table, kernels, runtime.
         arena_bytes: planned activations and workspace; static_bytes: the other variables; stack_bytes: reserved.
+        run_mw: what the target draws while it computes; None where its file has no figure.
     """
 
     macs: int
@@ -85,6 +86,7 @@ class Cost:
     stack_bytes: int
     layers: tuple[LayerCost, ...] = ()
     buffers: tuple[Buffer, ...] = ()
+    run_mw: float | None = None
 
     @property
     def flash_bytes(self) -> int:
@@ -100,6 +102,11 @@ class Cost:
     def latency_ms(self) -> float:
         """Milliseconds per image at the target's clock."""
         return 1000 * self.cycles / self.clock_hz
+
+    @property
+    def energy_mj(self) -> float | None:
+        """Millijoules per image: milliwatts of the running target times the seconds that it runs."""
+        return None if self.run_mw is None else self.run_mw * self.cycles / self.clock_hz
 
 
 @dataclass(frozen=True)

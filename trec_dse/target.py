@@ -69,6 +69,24 @@ class FlashTiming:
 
 
 @dataclass(frozen=True)
+class Power:
+    """What the chip draws while it computes at the target's `clock_hz` out of Flash, its peripherals idle.
+
+    Attributes:
+        run_ma: supply current in mA; volts: of the supply on the board; source: where `run_ma` stands.
+    """
+
+    run_ma: float
+    volts: float
+    source: str
+
+    @property
+    def run_mw(self) -> float:
+        """Milliwatts while it computes."""
+        return self.run_ma * self.volts
+
+
+@dataclass(frozen=True)
 class Target:
     """A board: what the linker, the planner, the cycle model and the port need to know.
 
@@ -76,6 +94,7 @@ class Target:
         platform: folder in `runtime/platform/` that holds its start-up code and port.
         flash_region, ram_region: where code and data are linked; their sizes are the board's limits.
         timing: cycles per unit of work of each kernel, as `cost.py` names them; fitted on the twin.
+        power: what it draws; None where no figure for this chip at this clock is at hand, and then nothing has energy.
         sources: where the figures come from.
     """
 
@@ -91,6 +110,7 @@ class Target:
     serial: Serial
     flash: FlashTiming
     timing: Mapping[str, float] = field(default_factory=dict)
+    power: Power | None = None
     sources: tuple[str, ...] = ()
 
     def region(self, name: str) -> Region:
@@ -145,6 +165,8 @@ def _check(target: Target, path: Path) -> None:
             pin_place(pin)
         except TargetError as problem:
             raise TargetError(f"{path}: serial: {problem}") from problem
+    if target.power is not None and not (0 < target.power.run_ma < 1000 and 1 <= target.power.volts <= 5.5):
+        raise TargetError(f"{path}: power: run_ma is in mA, volts in V; {target.power} is no microcontroller's")
     ordered = sorted(target.regions, key=lambda region: region.origin)
     for region in ordered:
         if region.size <= 0 or region.origin < 0 or region.origin + region.size > 2**32:

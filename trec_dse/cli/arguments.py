@@ -224,6 +224,7 @@ def _pick(verbs: _Verbs) -> None:
     parser.add_argument("--sram", metavar="BYTES", help="most SRAM, such as 64KiB")
     parser.add_argument("--flash", metavar="BYTES", help="most Flash, such as 256KiB")
     parser.add_argument("--latency", metavar="MS", help="slowest inference, such as 100ms")
+    parser.add_argument("--energy", metavar="MJ", help="most energy of an inference, such as 5mJ or 500uJ")
     parser.add_argument(
         "--max-loss", metavar="PP", help="accuracy that may be lost against the best trial, such as 1pp"
     )
@@ -332,7 +333,11 @@ def _import(verbs: _Verbs) -> None:
 
 
 def _targets(verbs: _Verbs) -> None:
-    _verb(verbs, "targets", "the boards there are", "trec-dse targets")
+    summary = "the boards there are; `import` makes one more of a board file of PlatformIO"
+    parser = _verb(verbs, "targets", summary, "trec-dse targets import disco_f407vg.json")
+    parser.add_argument("action", nargs="?", choices=("list", "import"), default="list", help="default: list")
+    parser.add_argument("board", type=Path, nargs="?", metavar="BOARD", help="the .json to import")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the .toml to write (default: the board's name, here)")
 
 
 def _doctor(verbs: _Verbs) -> None:

@@ -48,8 +48,8 @@ def front_headings(objectives: Sequence[Objective]) -> list[str]:
     return ["trial", *(objective.title for objective in objectives), "MACs (million)", "test accuracy", "mismatches"]
 
 
-def cost_json(cost: Cost) -> dict[str, int | float]:
-    """The figures of an estimate, in bytes, MACs, cycles and milliseconds."""
+def cost_json(cost: Cost) -> dict[str, int | float | None]:
+    """The figures of an estimate, in bytes, MACs, cycles, ms and mJ; energy is null where the board has no figure."""
     return {
         "sram_bytes": cost.sram_bytes,
         "arena_bytes": cost.arena_bytes,
@@ -63,6 +63,7 @@ def cost_json(cost: Cost) -> dict[str, int | float]:
         "cycles": cost.cycles,
         "worst_cycles": cost.worst_cycles,
         "latency_ms": cost.latency_ms,
+        "energy_mj": cost.energy_mj,
     }
 
 
@@ -92,6 +93,10 @@ def print_cost(cost: Cost) -> None:
     print(f"MACs     {cost.macs:,} (dense {cost.dense_macs:,})")
     print(f"latency  {cost.latency_ms:8.2f} ms = {cost.cycles:,} cycles at {cost.clock_hz / 1e6:.0f} MHz")
     print(f"         at the most clusters there can be: {cost.worst_cycles:,} cycles")
+    if cost.run_mw is None or cost.energy_mj is None:
+        print("energy   unknown: the board's file has no [power]")
+    else:
+        print(f"energy   {cost.energy_mj:8.3f} mJ = {cost.latency_ms:.2f} ms at {cost.run_mw:.1f} mW")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

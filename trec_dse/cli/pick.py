@@ -4,7 +4,7 @@ import argparse
 
 from trec_dse import objectives, storage
 from trec_dse.cli.output import cost_json, print_json
-from trec_dse.pick import Budgets, parse_bytes, parse_ms, parse_pp, pick
+from trec_dse.pick import Budgets, parse_bytes, parse_mj, parse_ms, parse_pp, pick
 
 
 def run(args: argparse.Namespace) -> int:
@@ -13,6 +13,7 @@ def run(args: argparse.Namespace) -> int:
         sram_bytes=None if args.sram is None else parse_bytes(args.sram),
         flash_bytes=None if args.flash is None else parse_bytes(args.flash),
         latency_ms=None if args.latency is None else parse_ms(args.latency),
+        energy_mj=None if args.energy is None else parse_mj(args.energy),
         max_loss_pp=None if args.max_loss is None else parse_pp(args.max_loss),
     )
     settings = storage.read_settings(args.folder)

@@ -130,6 +130,7 @@ function cardBody(trial, detail) {
 function comparison(trial, detail) {
   const { memory, measured } = detail;
   const ms = (number) => (isKnown(number) ? `${format(number)} ms` : "–");
+  const mj = (number) => (isKnown(number) ? `${format(number)} mJ` : "–");
   const seen = measured || {};
   const rows = [
     comparisonRow("SRAM", value(trial, "sram") * KIB, seen.sram_bytes, kib),
@@ -138,6 +139,7 @@ function comparison(trial, detail) {
     comparisonRow("Stack", memory.stack, seen.stack_bytes, kib),
     comparisonRow("Latency", value(trial, "latency"), reading(trial, "latency"), ms),
     comparisonRow("Worst latency", value(trial, "worst_latency"), reading(trial, "worst_latency"), ms),
+    comparisonRow("Energy", value(trial, "energy"), reading(trial, "energy"), mj),
   ];
   /* a reserve and a bound are no predictions: how far the measurement stays below them is no error */
   for (const i of [3, 5]) rows[i].lastChild.textContent = "";
