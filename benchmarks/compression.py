@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from common import Figure, show
 from torch import Tensor, nn
+from torch.nn.utils.prune import l1_unstructured, remove
 
 from trec_dse import datasets, plugins
 from trec_dse.candidate import Candidate, PruningHeuristic, PruningRecipe, QuantizationRecipe, Recipe, TrecPolicy
@@ -28,7 +29,7 @@ from trec_dse.course import PRUNED_RATE, QAT_RATE, TREC_RATE, calibration_images
 from trec_dse.datasets import Dataset
 from trec_dse.errors import TargetError
 from trec_dse.evaluate import cost_of, host_network, int8_images
-from trec_dse.graph import Graph, QuantizedGraph
+from trec_dse.graph import Graph, IntArray, QuantizedGraph
 from trec_dse.importance import Ranking
 from trec_dse.lower import lower
 from trec_dse.networks import build_model
@@ -44,9 +45,10 @@ from trec_dse.trec.policy import resolve
 PTQ_GOAL, QAT_GOAL = 0.5, 0.1  # percentage points below float
 N_SEEDS = 6  # of the digits
 N_VALIDATION = 500  # images by which a training reports its progress; nothing is chosen by them
+ZEROS = (0.5, 0.75, 0.9, 0.95, 0.98)  # of single weights
 SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)
 HEURISTIC_SHARE = 0.75
-PARTS = ["digits", "mnist", "heuristics", "schedules", "cifar10"]
+PARTS = ["digits", "mnist", "heuristics", "schedules", "weights", "cifar10"]
 QAT_EPOCHS = 3
 METHODS = {
     "PTQ min-max": QuantizationRecipe("minmax"),
@@ -209,6 +211,36 @@ def heuristics(subject: Subject, dense: nn.Module) -> Iterator[Figure]:
         yield Figure(f"{name}, fine-tuned: int8 accuracy", subject.on_c(subject.int8(graph, METHODS["PTQ MSE"])), "%")
 
 
+def single_weights(subject: Subject, dense: nn.Module) -> Iterator[Figure]:
+    """The smallest single weights of every layer set to 0, and trained on with these held; what the rest would take."""
+    whole = subject.int8(lower(dense.eval(), subject.dataset.input_shape), METHODS["PTQ MSE"])
+    best = subject.on_c(whole)
+    n_weights = sum(each["weights"].size for each in whole.weights.values() if "weights" in each)
+    for share in ZEROS:
+        model = copy.deepcopy(dense)
+        layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        for layer in layers:
+            l1_unstructured(layer, "weight", amount=share)  # type: ignore[no-untyped-call]
+        subject.learn(model, subject.recipe.fine_tune_epochs, PRUNED_RATE)
+        for layer in layers:
+            remove(layer, "weight")  # type: ignore[no-untyped-call]
+        graph = subject.int8(lower(model.eval(), subject.dataset.input_shape), METHODS["PTQ MSE"])
+        stored = sum(as_distances(each["weights"]) for each in graph.weights.values() if "weights" in each)
+        name = f"{subject.name}, {share:.0%} of the single weights 0"
+        yield Figure(f"{name}: bytes as value and distance, of all weights", 100 * stored / n_weights, "%")
+        yield Figure(f"{name}: relative accuracy", 100 * subject.on_c(graph) / best, "%")
+
+
+def as_distances(weights: IntArray) -> int:
+    """Bytes of int8 weights stored as those that are not 0, each with its distance from the one before.
+
+    A distance of more than 255 takes zeros on the way; two bytes per output channel say where it begins.
+    """
+    places = np.flatnonzero(weights.reshape(-1))
+    gaps = np.diff(places, prepend=-1)
+    return 2 * (len(places) + int(((gaps - 1) // 255).sum())) + 2 * len(weights)
+
+
 def digits(seed: int, trec: TrecPolicy | None) -> Subject:
     """A tiny network of two convolutions of 16 channels."""
     recipe = Recipe(epochs=15, fine_tune_epochs=4, trec_epochs=4, batch_size=32, seed=seed)
@@ -248,6 +280,9 @@ def part(name: str, data_dir: Path | None) -> Iterator[Figure]:
     elif name == "heuristics":
         for subject in (digits(0, None), mnist(data_dir)):
             yield from heuristics(subject, subject.dense())
+    elif name == "weights":
+        subject = mnist(data_dir)
+        yield from single_weights(subject, subject.dense())
     else:
         subject = mnist(data_dir)
         yield from schedules(subject, subject.dense())
