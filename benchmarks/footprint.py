@@ -112,11 +112,14 @@ def measure(target: Target, compiler: Compiler) -> Footprint:
 
 def with_kernels(entry: Footprint, kinds: Sequence[str], target: Target, compiler: Compiler) -> Footprint:
     """`entry` with the kernels of these operators measured anew, all else as it is."""
-    symbols = dict(entry.symbols)
+    symbols, starts = dict(entry.symbols), tuple(f"trec_{kind}_" for kind in kinds)
     for graph in small_graphs(kinds):
         found = link(graph, target, compiler)
-        own = {symbol: size for symbol, size in found.symbols.items() if symbol not in entry.symbols[BASE]}
-        symbols |= dict.fromkeys(found.functions, own)
+        functions = {function for function in found.functions if function.startswith(starts)}
+        # what else stands around the operators in these networks is not theirs
+        known = set(entry.symbols[BASE]).union(*(entry.symbols[f] for f in found.functions - functions))
+        own = {symbol: size for symbol, size in found.symbols.items() if symbol not in known}
+        symbols |= dict.fromkeys(functions, own)
     return dataclasses.replace(entry, symbols=symbols)
 
 

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import dataclasses
 import importlib
+import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,19 @@ from trec_dse.candidate import TrecConfig
 from trec_dse.codegen import network_calls
 from trec_dse.errors import DoesNotFitError, UnsupportedError
 from trec_dse.evaluate import untrained_graph
-from trec_dse.graph import INPUT, Graph, QuantizedGraph, Window, Work, pack
+from trec_dse.graph import (
+    INPUT,
+    Graph,
+    Node,
+    NodeQuantization,
+    Quantization,
+    QuantizedGraph,
+    Window,
+    Work,
+    pack,
+)
 from trec_dse.ops._random import single
+from trec_dse.ops.concat import Concat
 from trec_dse.ops.sparse_conv2d import SparseConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.quantize import count_rows, quantize, with_clusters
@@ -37,6 +49,7 @@ HEADING = "# Cycles per unit of work of the kernels as zig compiles them: benchm
 N_OF_ONE = 16  # layers that are measured of a single operator
 OVERHEAD = "network_call"  # what an inference costs besides its layers
 STRIP_INPUTS = [(28, 28, 1), (32, 32, 3), (16, 16, 16), (14, 14, 32), (8, 8, 32), (8, 8, 64), (6, 6, 48)]
+CONCAT_INPUTS = [(16, 16, 16), (16, 16, 3), (8, 8, 64), (8, 8, 8), (4, 4, 96), (4, 4, 5), (1, 1, 64)]
 
 
 def single_layers(seed: int) -> list[QuantizedGraph]:
@@ -96,6 +109,17 @@ def strip_layers(seed: int, n: int) -> list[QuantizedGraph]:
         }
         images = torch.from_numpy(random.standard_normal((2, height, width, depth))).float()
         graphs.append(quantize(single(op, (int(height), int(width), int(depth)), weights), images))
+    return graphs
+
+
+def concat_layers() -> list[QuantizedGraph]:
+    """Concatenations of an image with itself, as large as networks have them."""
+    graphs, op = [], Concat()
+    source, sink = Quantization(0.02, 3), Quantization(0.021, -128)
+    for n, shape in itertools.product((2, 3), CONCAT_INPUTS):
+        node = Node("concat", op, (INPUT,) * n)
+        integers = op.quantize({}, NodeQuantization((source,) * n, sink))
+        graphs.append(QuantizedGraph(shape, (node,), {"concat": integers}, {INPUT: source, "concat": sink}))
     return graphs
 
 
@@ -185,6 +209,8 @@ def main() -> None:
     graphs = random_layers(1, N_OF_ONE, args.op) if args.op else single_layers(seed=1) + random_layers(seed=1, n=12)
     if not args.op or TrecStripConv2d.kind in args.op:
         graphs += strip_layers(seed=1, n=32)
+    if not args.op or Concat.kind in args.op:
+        graphs += concat_layers()
     figures = []
     for path in sorted(data_folder("targets").glob("*.toml")):
         target = load_target(path)

@@ -35,11 +35,12 @@ class Concat:
         return None
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Rescaled values, and pixels."""
+        """Values that are looked up, pixels, and tables."""
         pixels = inputs[0][0] * inputs[0][1]
         return (
             Work("concat_value", pixels * self.output_shape(*inputs)[2]),
             Work("concat_pixel", pixels * len(inputs)),
+            Work("concat_table", len(inputs)),
         )
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
