@@ -19,15 +19,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 import torch
 from accuracy_variants import NETWORKS, WHOLE_DATA, Variant
 from common import Figure, show
 
-from trec_dse import codec
+from trec_dse import codec, datasets
+from trec_dse.candidate import Candidate
 from trec_dse.errors import InputError, TargetError
-from trec_dse.evaluate import evaluate
+from trec_dse.evaluate import cost_of, evaluate, untrained_graph
 from trec_dse.plugins import data_file
-from trec_dse.results import EvaluateRequest
+from trec_dse.quantize import with_clusters
+from trec_dse.results import Cost, EvaluateRequest
 from trec_dse.target import Target, load_target
 
 # Student's t at 97.5 % by degrees of freedom: half widths of 95 % intervals over few seeds
@@ -40,7 +43,7 @@ class Row:
 
     Attributes:
         float_percent, int8_percent: right answers, in percent.
-        macs, cycles: per image, by the estimates for the board of the run.
+        macs, cycles: per image, by the estimates of then for the board of the run.
         redundancy: r_t by TREC layer, of one image each.
     """
 
@@ -64,6 +67,7 @@ class Summary:
         int8: mean in percent, and half the width of its 95 % interval.
         float_mean: before int8, in percent.
         redundancy: r_t by TREC layer, mean over seeds, of one image each.
+        gain: points above dense networks of as many cycles; NaN for dense ones and beyond their range.
     """
 
     variant: str
@@ -74,6 +78,8 @@ class Summary:
     cycles: float
     sram_bytes: float
     redundancy: dict[str, float] = field(default_factory=dict)
+    is_dense: bool = False
+    gain: float = math.nan
 
 
 def run(variant: Variant, seed: int, network: str, args: argparse.Namespace, board: Target) -> Row:
@@ -156,11 +162,22 @@ def add_row(path: Path, row: Row) -> None:
         file.write(json.dumps(asdict(row)) + "\n")
 
 
-def summarise(variant: Variant, rows: Sequence[Row]) -> Summary:
+def cost_of_row(row: Row, candidate: Candidate, board: Target) -> Cost:
+    """What the trained network costs by the estimates of now: its shapes, with the clusters that it had."""
+    graph = untrained_graph(candidate, datasets.placeholder(candidate.dataset))
+    known = {layer.name: layer.trec for layer in cost_of(graph, board).layers if layer.trec is not None}
+    clusters = {
+        name: (1 - ratio) * known[name].n_slices * known[name].n_positions for name, ratio in row.redundancy.items()
+    }
+    return cost_of(with_clusters(graph, clusters), board)
+
+
+def summarise(variant: Variant, rows: Sequence[Row], board: Target) -> Summary:
     """Means over the seeds, and the interval of the int8 accuracy."""
     int8 = np.array([row.int8_percent for row in rows])
     n = len(int8)
     spread = _T.get(n - 1, 2.0) * float(int8.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    costs = [cost_of_row(row, variant.candidate, board) for row in rows]
     ratios: dict[str, list[float]] = {}
     for row in rows:
         for layer, ratio in row.redundancy.items():
@@ -170,11 +187,26 @@ def summarise(variant: Variant, rows: Sequence[Row]) -> Summary:
         n,
         (float(int8.mean()), spread),
         float(np.mean([row.float_percent for row in rows])),
-        float(np.mean([row.macs for row in rows])),
-        float(np.mean([row.cycles for row in rows])),
-        float(np.mean([row.sram_bytes for row in rows])),
+        float(np.mean([cost.macs for cost in costs])),
+        float(np.mean([cost.cycles for cost in costs])),
+        float(np.mean([cost.sram_bytes for cost in costs])),
         {name: float(np.mean(values)) for name, values in ratios.items()},
+        variant.candidate.trec is None,
     )
+
+
+def with_dense_curve(found: Sequence[Summary]) -> list[Summary]:
+    """The summaries with their distance to dense networks of as many cycles: between widths, along log cycles."""
+    curve = sorted((each.cycles, each.int8[0]) for each in found if each.is_dense and "pruned" not in each.variant)
+    if len(curve) < 2:
+        return list(found)
+    cycles, percent = np.log([x for x, _ in curve]), [y for _, y in curve]
+
+    def gain(each: Summary) -> float:
+        is_between = curve[0][0] <= each.cycles <= curve[-1][0]
+        return each.int8[0] - float(np.interp(math.log(each.cycles), cycles, percent)) if is_between else math.nan
+
+    return [each if each.is_dense else replace(each, gain=gain(each)) for each in found]
 
 
 def figures_of(network: str, found: Sequence[Summary]) -> list[Figure]:
@@ -189,25 +221,57 @@ def figures_of(network: str, found: Sequence[Summary]) -> list[Figure]:
             Figure(f"{name}: MACs", each.macs / 1e6, "million"),
             Figure(f"{name}: cycles", each.cycles / 1e6, "million"),
         ]
+        if not math.isnan(each.gain):
+            figures.append(Figure(f"{name}: above dense networks of as many cycles", each.gain, "pp"))
         figures += [Figure(f"{name}: r_t of {layer}", r_t, "") for layer, r_t in each.redundancy.items()]
     return figures
 
 
 def table(found: Sequence[Summary]) -> str:
     """The summaries as a table for a page."""
-    lines = [
-        "| network | seeds | int8, % | float, % | M MACs | M cycles | KiB SRAM | r_t |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    heads = ("network", "seeds", "int8, %", "M MACs", "M cycles", "KiB SRAM", "r_t", "against dense, pp")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for each in found:
         ratios = [f"{value:.3f}" for value in each.redundancy.values()]
         shown = ", ".join(ratios) if len(ratios) <= 2 else f"{min(ratios)} to {max(ratios)}"
-        lines.append(
-            f"| {each.variant} | {each.n_seeds} | {each.int8[0]:.2f} ± {each.int8[1]:.2f} | {each.float_mean:.2f} "
-            f"| {each.macs / 1e6:.2f} | {each.cycles / 1e6:.2f} "
-            f"| {each.sram_bytes / 1024:.1f} | {shown} |"
-        )
+        gain = "" if math.isnan(each.gain) else f"{each.gain:+.1f}"
+        cells = (f"{each.int8[0]:.2f} ± {each.int8[1]:.2f}", f"{each.macs / 1e6:.2f}", f"{each.cycles / 1e6:.2f}")
+        texts = (each.variant, str(each.n_seeds), *cells, f"{each.sram_bytes / 1024:.1f}", shown, gain)
+        lines.append("| " + " | ".join(texts) + " |")
     return "\n".join(lines)
+
+
+def draw(network: str, found: Sequence[Summary], path: Path) -> None:
+    """Accuracy against cycles, the dense networks as a line, written as a page."""
+    plot = go.Figure()
+    dense = sorted((each for each in found if each.is_dense), key=lambda each: each.cycles)
+    groups = {
+        "dense, narrower and narrower": [each for each in dense if "pruned" not in each.variant],
+        "dense, pruned": [each for each in dense if "pruned" in each.variant],
+        "TREC": [each for each in found if not each.is_dense],
+    }
+    for name, chosen in groups.items():
+        plot.add_scatter(
+            x=[each.cycles / 1e6 for each in chosen],
+            y=[each.int8[0] for each in chosen],
+            error_y={"array": [each.int8[1] for each in chosen], "thickness": 1},
+            mode="markers+text" if name == "TREC" else "lines+markers",
+            text=["  " + each.variant for each in chosen],
+            textposition="middle right",
+            textfont={"size": 9},
+            name=name,
+        )
+    ends = [math.log10(each.cycles / 1e6) for each in found]
+    plot.update_layout(
+        title=f"{network}: accuracy of the C code against cycles of the cost model",
+        xaxis={"title": "million cycles", "type": "log", "range": [min(ends) - 0.05, max(ends) + 0.3]},
+        yaxis={"title": "right answers, %"},
+        template="plotly_white",
+        width=1100,
+        height=700,
+        legend={"x": 0.02, "y": 0.98},
+    )
+    path.write_text(plot.to_html(), encoding="utf-8")
 
 
 def main() -> None:
@@ -222,6 +286,7 @@ def main() -> None:
     parser.add_argument("--n-train", type=int, default=10_000, help="default %(default)s; 0: all")
     parser.add_argument("--n-validation", type=int, default=2_000, help="default %(default)s; 0: all")
     parser.add_argument("--target", default="stm32f469i-disco", help="whose cycles (default %(default)s)")
+    parser.add_argument("--plot", type=Path, help="folder for a page per network: accuracy against cycles")
     parser.add_argument("--data-dir", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -231,11 +296,14 @@ def main() -> None:
             run_all(network, args, board)
         rows = [row for row in rows_of(args.out) if row.network == network]
         found = [
-            summarise(variant, chosen)
+            summarise(variant, chosen, board)
             for variant in NETWORKS[network]
             if args.only in variant.name and (chosen := [row for row in rows if row.variant == variant.name])
         ]
         if found:
+            found = with_dense_curve(found)
+            if args.plot is not None:
+                draw(network, found, args.plot / f"{network}.html")
             show(figures_of(network, found))
             print(table(found), file=sys.stderr)
 

@@ -56,7 +56,7 @@ def cifarnet(plain: Recipe, width: float, widths: Sequence[float], n_random: int
     pixel, coarse, fine = strips(6, channels), strips(5, 16, channels // 16), strips(5, 8, channels // 8)
     return [
         *(dense("cifarnet", plain, w) for w in widths),
-        dense("cifarnet", replace(plain, fine_tune_epochs=3), width, pruned=0.5),
+        *(dense("cifarnet", replace(plain, fine_tune_epochs=3), width, pruned) for pruned in (0.25, 0.5)),
         clustered("hash learned, not taught", rows, plain),
         clustered("hash learned", rows),
         clustered("hash learned, 4 bits", TrecPolicy(4, 4)),
