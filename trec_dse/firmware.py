@@ -69,6 +69,21 @@ def write_export(
         fresh.rename(folder)
 
 
+def speak_text(folder: Path, model: str) -> None:
+    """Make an export folder's firmware one that answers the text commands of MLPerf Tiny's runner.
+
+    It says that it is for the benchmark `model`, such as "ic01". The frames of the other protocol are gone from it.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,32}", model):
+        raise InputError(f"{model!r} is no name of a benchmark; ic01, kws01 or vww01 would be")
+    protocol = folder / "runtime" / "protocol"
+    shutil.rmtree(protocol)
+    _copy_files(sorted((package_folder("runtime") / "text").glob("*.[ch]")), protocol)
+    (protocol / "trec_model.h").write_text(
+        f'/* Which benchmark this network is for. Generated. */\n#define TREC_MODEL "{model}"\n', encoding="utf-8"
+    )
+
+
 def build_firmware(folder: Path, target: Target, compiler: Compiler | None = None) -> Firmware:
     """Compile and link `folder/build/firmware.elf` (and .bin) and read its sizes.
 

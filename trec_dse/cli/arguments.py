@@ -256,6 +256,11 @@ def _export(verbs: _Verbs) -> None:
     _target(parser, required=False)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument("--no-build", action="store_true", help="write the sources only")
+    parser.add_argument(
+        "--text",
+        metavar="MODEL",
+        help="answer the text commands of MLPerf Tiny's runner, as its benchmark MODEL (ic01, kws01, vww01)",
+    )
     _data(parser)
 
 

@@ -8,7 +8,7 @@ from trec_dse import codec, plugins, storage
 from trec_dse.cli.output import print_json
 from trec_dse.errors import InputError, TargetError
 from trec_dse.evaluate import EVALUATION, cost_of, load_dataset, network_folder
-from trec_dse.firmware import build_firmware
+from trec_dse.firmware import build_firmware, speak_text
 from trec_dse.graph import QuantizedGraph
 from trec_dse.measure import export
 from trec_dse.resources import data_folder
@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     target = network.target
     dataset = load_dataset(network.evaluation.candidate, args.data)
     manifest = export(network.evaluation, network.graph, target, dataset, args.out, network.number)
+    if args.text is not None:
+        speak_text(args.out, args.text)
     result: dict[str, object] = {"folder": str(args.out), "build_id": manifest.build_id}
     if not args.no_build:
         firmware = build_firmware(args.out, target)
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for name, value in result.items():
         print(f"{name:<12} {value:,}" if isinstance(value, int) else f"{name:<12} {value}")
-    print(f"next: trec-dse validate {args.out} --twin")
+    print(f"next: make -C {args.out} flash" if args.text else f"next: trec-dse validate {args.out} --twin")
     return 0
 
 
