@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from trec_dse.candidate import Candidate
 from trec_dse.codegen import generate, kernel_sources
 from trec_dse.device import Firmware
@@ -41,6 +44,16 @@ def show(figures: Sequence[Figure]) -> None:
     for figure in figures:
         goal = "" if figure.goal is None else f"   goal {figure.goal:g}: {'met' if figure.met else 'MISSED'}"
         print(f"{figure.name:<{width}}  {figure.value:>14,.3f} {figure.unit:<8}{goal}", file=sys.stderr)
+
+
+def smooth_image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.int8]:
+    """An int8 image whose neighbouring pixels resemble each other, as those of real layers do."""
+    random = np.random.default_rng(seed)
+    image = random.normal(0, 50, shape)
+    if len(shape) == 3:
+        for axis in (0, 1):
+            image = (image + np.roll(image, 1, axis) + np.roll(image, 2, axis)) / 1.7
+    return np.clip(image, -128, 127).astype(np.int8)
 
 
 def random_candidates(space: str, n: int, seed: int = 0) -> list[Candidate]:

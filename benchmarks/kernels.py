@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from common import Figure, on_twin, show
-from timing import smooth_image
+from common import Figure, on_twin, show, smooth_image
 
 from trec_dse.candidate import TrecConfig
 from trec_dse.graph import INPUT, Node, NodeQuantization, Op, Quantization, QuantizedGraph, Shape, Window
@@ -31,6 +30,7 @@ from trec_dse.toolchain import Compiler, find_target_compiler
 
 PEER = Path(__file__).with_name("data") / "cmsis_nn_v7.csv"
 HASH_BITS = 4
+BOARDS = ("stm32f469i-disco", "stm32f746g-disco")  # whose twins CMSIS-NN was measured on
 # Goals: cycles over CMSIS-NN's, for every layer and for the geometric mean by core.
 WORST_RATIO = 1.0
 MEAN_RATIO = {"cortex-m4": 0.65, "cortex-m7": 0.8}
@@ -90,6 +90,11 @@ def load_layers() -> list[Layer]:
     return layers
 
 
+def peer_layers() -> dict[str, Layer]:
+    """The rows by name."""
+    return {layer.name: layer for layer in load_layers()}
+
+
 def trec_form(layer: Layer) -> Layer | None:
     """The layer as a TREC convolution whose vectors are one row of the kernel; None if it is no convolution."""
     if not isinstance(layer.op, Conv2d):
@@ -134,9 +139,9 @@ def with_room(target: Target) -> Target:
     return dataclasses.replace(target, regions=regions)
 
 
-def measure(layer: Layer, target: Target, compiler: Compiler) -> Measured:
-    """One inference on the twin; its output is compared with the oracle's."""
-    graph = network(layer)
+def measure(layer: Layer, target: Target, compiler: Compiler, graph: QuantizedGraph | None = None) -> Measured:
+    """One inference on the twin; its output is compared with the oracle's. `graph`: the layer, if not random."""
+    graph = network(layer) if graph is None else graph
     image = smooth_image(graph.input_shape)
     with on_twin(graph, target, compiler) as (_, executor):
         answer = executor.infer(image)
@@ -182,7 +187,7 @@ def geometric_mean(ratios: list[float]) -> float:
 
 
 def main() -> None:
-    """Measure every layer on every board whose core the table knows."""
+    """Measure every layer on the two boards of the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="layers whose name contains this")
     parser.add_argument("--trec", action="store_true", help="convolutions as TREC layers as well")
@@ -190,7 +195,7 @@ def main() -> None:
     args = parser.parse_args()
     compiler = find_target_compiler(args.compiler)
     layers = [layer for layer in load_layers() if args.only in layer.name]
-    targets = [with_room(load_target(path)) for path in sorted(data_folder("targets").glob("*.toml"))]
+    targets = [with_room(load_target(data_folder("targets") / f"{name}.toml")) for name in BOARDS]
     figures: list[Figure] = []
     for target, is_trec in itertools.product(targets, (False, True) if args.trec else (False,)):
         ratios = []

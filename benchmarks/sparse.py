@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import on_twin
-from timing import smooth_image
+from common import on_twin, smooth_image
 from torch import Tensor, nn
 
 from trec_dse import datasets

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from common import Figure, on_twin, random_candidates, show
+from common import Figure, on_twin, random_candidates, show, smooth_image
 from scipy.optimize import nnls
+from trec_kernels import TRAINED, layer_at
 
 from trec_dse import datasets, plugins
 from trec_dse.candidate import TrecConfig
@@ -40,6 +41,7 @@ from trec_dse.graph import (
 from trec_dse.ops._random import single
 from trec_dse.ops.concat import Concat
 from trec_dse.ops.sparse_conv2d import SparseConv2d
+from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.quantize import count_rows, quantize, with_clusters
 from trec_dse.resources import data_folder
@@ -48,7 +50,7 @@ from trec_dse.target import Target, load_target
 HEADING = "# Cycles per unit of work of the kernels as zig compiles them: benchmarks/timing.py, on the twin."
 N_OF_ONE = 16  # layers that are measured of a single operator
 OVERHEAD = "network_call"  # what an inference costs besides its layers
-STRIP_INPUTS = [(28, 28, 1), (32, 32, 3), (16, 16, 16), (14, 14, 32), (8, 8, 32), (8, 8, 64), (6, 6, 48)]
+CLUSTERED_INPUTS = [(28, 28, 1), (32, 32, 3), (16, 16, 16), (14, 14, 32), (8, 8, 32), (8, 8, 64), (6, 6, 48)]
 CONCAT_INPUTS = [(16, 16, 16), (16, 16, 3), (8, 8, 64), (8, 8, 8), (4, 4, 96), (4, 4, 5), (1, 1, 64)]
 
 
@@ -83,32 +85,31 @@ def random_layers(seed: int, n: int, kinds: Sequence[str] | None = None) -> list
     return graphs
 
 
-def strip_layers(seed: int, n: int) -> list[QuantizedGraph]:
-    """Convolutions as the shipped networks have them, on random strips."""
+def clustered_layers(kind: type[TrecConv2d | TrecStripConv2d], seed: int, n: int) -> list[QuantizedGraph]:
+    """Convolutions as the shipped networks have them, on random strips or slices."""
     graphs = []
     for i in range(n):
         random = np.random.default_rng([seed, i])
         kernel = int(random.choice([1, 3, 5]))
-        height, width, depth = random.choice(STRIP_INPUTS if kernel > 1 else STRIP_INPUTS[2:])
+        height, width, depth = map(int, random.choice(CLUSTERED_INPUTS if kernel > 1 else CLUSTERED_INPUTS[2:]))
         pixels = int(random.choice([1, kernel]))
         groups = depth // int(random.choice([d for d in (1, 2, 4, 8, 16, 32) if depth % d == 0])) if depth > 3 else 1
         length, bits = pixels * depth // groups, int(random.integers(2, 7))
         padding = int(random.integers(0, 2)) * (kernel // 2)
         out_channels = int(random.choice([6, 8, 16, 24, 32]))
-        op = TrecStripConv2d(
-            out_channels,
-            Window((kernel, kernel), (1, 1), (padding, padding)),
-            TrecConfig(bits, length, "strip_shared", None, int(groups)),
-            "relu",
-        )
+        config = TrecConfig(bits, length, "strip_shared", None, int(groups))
+        if kind is TrecConv2d:
+            config = TrecConfig(bits, length if length > 1 else kernel * depth)
+        op = kind(out_channels, Window((kernel, kernel), (1, 1), (padding, padding)), config, "relu")
+        hashes = op.n_slices((height, width, depth))
         weights = {
             "weights": random.standard_normal((out_channels, kernel, kernel, depth)),
             "bias": random.standard_normal(out_channels),
-            "hash": random.standard_normal((groups, length, bits)),
-            "thresholds": random.standard_normal((groups, bits)),
+            "hash": random.standard_normal((hashes, config.vector_length, bits)),
+            "thresholds": random.standard_normal((hashes, bits)),
         }
         images = torch.from_numpy(random.standard_normal((2, height, width, depth))).float()
-        graphs.append(quantize(single(op, (int(height), int(width), int(depth)), weights), images))
+        graphs.append(quantize(single(op, (height, width, depth), weights), images))
     return graphs
 
 
@@ -121,16 +122,6 @@ def concat_layers() -> list[QuantizedGraph]:
         integers = op.quantize({}, NodeQuantization((source,) * n, sink))
         graphs.append(QuantizedGraph(shape, (node,), {"concat": integers}, {INPUT: source, "concat": sink}))
     return graphs
-
-
-def smooth_image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.int8]:
-    """An int8 image whose neighbouring pixels resemble each other, as those of real layers do."""
-    random = np.random.default_rng(seed)
-    image = random.normal(0, 50, shape)
-    if len(shape) == 3:
-        for axis in (0, 1):
-            image = (image + np.roll(image, 1, axis) + np.roll(image, 2, axis)) / 1.7
-    return np.clip(image, -128, 127).astype(np.int8)
 
 
 def measure(graph: QuantizedGraph, target: Target) -> tuple[list[Work], int]:
@@ -207,8 +198,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     graphs = random_layers(1, N_OF_ONE, args.op) if args.op else single_layers(seed=1) + random_layers(seed=1, n=12)
-    if not args.op or TrecStripConv2d.kind in args.op:
-        graphs += strip_layers(seed=1, n=32)
+    for kind in (TrecConv2d, TrecStripConv2d):
+        if not args.op or kind.kind in args.op:
+            graphs += clustered_layers(kind, seed=1, n=24 if kind is TrecConv2d else 32)
+    if TrecConv2d.kind in (args.op or ()):  # vectors as long as these are rare among the others
+        graphs += [layer_at(trained)[1] for trained in TRAINED if trained.scope == "per_slice"]
     if not args.op or Concat.kind in args.op:
         graphs += concat_layers()
     figures = []

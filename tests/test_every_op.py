@@ -145,13 +145,26 @@ def test_a_convolution_keeps_a_tile_of_four_rows_and_the_sums_of_a_group() -> No
 
 def test_trec_s_scratch_by_hand() -> None:
     op = TrecConv2d(64, Window((5, 5)), TrecConfig(4, 320, "per_slice", None))
-    # N = 100, 16 clusters of 320 int32 sums, counts and signatures, 2**4 signatures, four rows of 320 int16
-    common = 16 * 320 * 4 + 16 * (2 + 2) + 16 * 2 + 4 * 320 * 2
-    # accumulators and one id per position; products of 16 centroids with four kernels
-    accumulate = 100 * (64 * 4 + 1) + 16 * 4 * 4
-    # per slice: centroids, ids, products, number of clusters
-    gather = 5 * (16 * 320 * 2 + 100 + 16 * 4 * 4 + 2)
-    assert op.scratch_bytes((14, 14, 64)) == common + min(accumulate, gather) == 49_092
+    # N = 100, 16 clusters of 320 int32 sums, counts and signatures, 2**4 signatures, four rows of 320 int16 and theirs
+    sums, others = 16 * 320 * 4, 16 * (2 + 2) + 16 * 2 + 4 * (320 * 2 + 2)
+    # a table of the int16 products of 16 centroids with eight kernels lies over the four rows; accumulators of 64
+    # channels; one id per position and the number of clusters
+    one = sums + max(others, 16 * 8 * 2) + 100 * 64 * 4 + 100 + 2
+    # the tables of five slices lie over the sums; per slice centroids, ids and the number of clusters
+    five = max(sums + others, 5 * 16 * 8 * 2) + 5 * (16 * 320 * 2 + 100 + 2)
+    assert op.scratch_bytes((14, 14, 64)) == min(one, five) == 48_846
+
+
+def test_with_few_positions_one_slice_is_alive_at_a_time() -> None:
+    op = TrecConv2d(10, Window((1, 1)), TrecConfig(3, 2, "kernel_reuse"))
+    # N = 6 in two blocks, 4 slices, 6 clusters in two blocks of four; channels 3 to 9 lie in two tiles of eight
+    # eight blocks of four rows of a pair of int16, and their signatures, are clustered together
+    sums, others = 8 * 2 * 4, 8 * (4 * 4 + 4 * 2) + 2 * 6 * 2 + 8 * 2
+    one = sums + max(others, 8 * 8 * 2) + 2 * 2 * 8 * 4 * 4 + 2 * 3 * 4 * 4 + 6 + 2
+    four = max(sums + others, 4 * 8 * 8 * 2) + 2 * 3 * 4 * 4 + 4 * (8 * 2 * 2 + 6 + 2)
+    assert (one, four) == (912, 768)
+    assert (op.alive((2, 3, 8)), op.scratch_bytes((2, 3, 8))) == (4, 768)
+    assert op.alive((1, 3, 64)) == 1
 
 
 def test_kernels_stand_two_channels_side_by_side() -> None:
@@ -179,8 +192,9 @@ def test_both_schedules_of_trec_give_the_same_integers(seed: int, monkeypatch: p
     plan = plan_memory(graph)
     roomy = replace(plan, size=plan.size + 65536, buffers=plan.buffers)
     answers = []
-    for schedule in ("accumulate", "gather"):
-        monkeypatch.setattr(type(graph.nodes[0].op), "schedule", lambda self, shape, name=schedule: name)
+    for is_one in (True, False):
+        alive = (lambda op, shape: 1) if is_one else TrecConv2d.n_slices
+        monkeypatch.setattr(TrecConv2d, "alive", alive)
         answers.append(on_host(graph, _with_scratch_last(roomy), images))
     assert np.array_equal(answers[0], answers[1])
 

@@ -25,7 +25,6 @@ PRIMITIVES = (
     "multiply",
     "widen",
     "add_row",
-    "look_up",
     "sum_terms",
     "requantize_columns",
     "max_s8",

@@ -60,6 +60,7 @@ def test_what_lowers_the_stack_pointer_is_the_frame(halves: tuple[int, ...], fra
 def test_calls_and_jumps_out_of_a_function_have_addresses() -> None:
     assert read(0xF000, 0xF802).calls == [AT + 4 + 4]  # bl two instructions on
     assert read(0xBF00, 0xF7FF, 0xFFFD).calls == [AT + 2 + 4 - 6]  # bl back, to the function itself
+    assert read(0xBF00, 0xF7FF, 0xFFFE).calls == []  # bl into the middle of the function: a far jump
     assert read(0xF000, 0xB87E).calls == [AT + 4 + 252]  # b.w far behind the end
     assert read(0xE7FE).calls == []  # b to itself
     assert read(0xBF00, 0xE00A).calls == [AT + 2 + 4 + 20]

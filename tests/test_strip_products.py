@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trec_dse.graph import IntArray
-from trec_dse.ops._strip_products import Lines, product_rounding, round_products
+from trec_dse.ops._strip_products import Lines, product_rounding, round_products, slice_passes
 
 
 def test_a_pass_takes_the_fewest_lines_with_twelve_parts() -> None:
@@ -19,6 +19,13 @@ def test_a_pass_takes_the_fewest_lines_with_twelve_parts() -> None:
     assert Lines(groups=1, columns=1, parts=5).passes == [[0]]
 
 
+def test_slices_make_passes_of_like_size_and_of_at_most_eleven() -> None:
+    assert slice_passes(5) == [[0, 1, 2, 3, 4]]
+    assert slice_passes(11) == [list(range(11))]
+    assert slice_passes(12) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    assert [len(a_pass) for a_pass in slice_passes(25)] == [9, 9, 7]
+
+
 def test_kernels_are_cut_from_left_to_right_in_one_group_after_the_other() -> None:
     # 2x2 pixels of two channels, numbered as they lie: pixel (y, x) has 4y + 2x and the one after
     kernels = np.arange(8).reshape(1, 2, 2, 2)
@@ -31,7 +38,7 @@ def test_kernels_are_cut_from_left_to_right_in_one_group_after_the_other() -> No
 def _shift(weights: list[float], zero: int) -> int:
     """For one line of parts of one element."""
     parts = np.array(weights, dtype=np.int64).reshape(1, 1, -1, 1)
-    rounding = product_rounding(parts, Lines(1, 1, len(weights)), zero)
+    rounding = product_rounding(parts, Lines(1, 1, len(weights)).passes, zero)
     assert rounding.fraction_bits == 7
     assert rounding.units.tolist() == [2.0 ** (rounding.shifts[0] - 7)]
     return int(rounding.shifts[0])
@@ -58,7 +65,7 @@ def test_no_choice_of_centroids_leaves_int16(seed: int) -> None:
     lines = Lines(int(random.integers(1, 4)), int(random.integers(1, 5)), int(random.integers(1, 6)))
     zero, length = int(random.integers(-128, 128)), int(random.integers(1, 40))
     parts = random.integers(-127, 128, (3, lines.groups * lines.columns, lines.parts, length))
-    rounding = product_rounding(parts, lines, zero)
+    rounding = product_rounding(parts, lines.passes, zero)
     low, high = (value - zero << rounding.fraction_bits for value in (-128, 127))
     worst = np.where(parts > 0, high, low)  # every product at its largest, then at its smallest
     for centroids in (worst, low + high - worst):

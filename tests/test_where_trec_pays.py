@@ -62,7 +62,7 @@ def test_the_estimate_says_which_layers_stay_dense_and_why(target: Target) -> No
 
 
 def test_a_board_on_which_clustering_is_dear_keeps_more_layers_dense(target: Target) -> None:
-    dear = replace(target, timing={**target.timing, "stack_row": 10_000.0})
+    dear = replace(target, timing={**target.timing, "slice_row": 10_000.0})
     cheap, costly = (price(SQUEEZENET, board, PHOTOS) for board in (target, dear))
     assert set(cheap.trec.reasons) < set(costly.trec.reasons)
     assert not costly.trec.configs

@@ -100,9 +100,14 @@ class _Reader:
         elif first & 0xFFF0 == 0xE960 and first & 0xF == 0xD and second:  # strd with write-back to sp
             self.frame += 4 * (second & 0xFF)
         elif first >> 11 == 0b11110 and second >> 14 == 0b11 and second & 0x1000:  # bl
-            self.calls.append(_far(at, first, second))
+            self._call(_far(at, first, second))
         elif first >> 11 == 0b11110 and second & 0xD000 == 0x9000:  # b.w
             self._jump(_far(at, first, second))
+
+    def _call(self, to: int) -> None:
+        """Into the middle of the function itself bl is a far jump: small cores have no other."""
+        if not self.start < to < self.end:
+            self.calls.append(to)
 
     def _jump(self, to: int) -> None:
         """A jump out of the function is a call that does not come back."""

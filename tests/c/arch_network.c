@@ -9,7 +9,6 @@
 #define trec_add_parts plain_add_parts
 #define trec_widen plain_widen
 #define trec_add_row plain_add_row
-#define trec_look_up plain_look_up
 #define trec_sum_terms plain_sum_terms
 #define trec_requantize_columns plain_requantize_columns
 #define trec_max_s8 plain_max_s8
@@ -22,7 +21,6 @@
 #undef trec_add_parts
 #undef trec_widen
 #undef trec_add_row
-#undef trec_look_up
 #undef trec_sum_terms
 #undef trec_requantize_columns
 #undef trec_max_s8
@@ -168,26 +166,6 @@ static int32_t try_add_row(void)
     return numbers_differ();
 }
 
-static int32_t try_look_up(void)
-{
-    uint8_t clusters[64];
-    trec_lookup lookup = {.step = 16 * draw(8, 12), .n_positions = draw(4, 9), .n_slices = draw(1, 5)};
-    for (int32_t i = 0; i < 64; i++) {
-        clusters[i] = (uint8_t)draw(0, 7);
-    }
-    for (int32_t c = 0; c < 4; c++) {
-        lookup.start[c] = draw(-1000, 1000);
-    }
-    for (int32_t i = 0; i < BYTES; i++) {
-        numbers[2][i] = draw(-8000000, 8000000);
-    }
-    lookup.table = numbers[2];
-    const int32_t n = draw(1, 4);
-    plain_look_up(&lookup, clusters + 1, n, numbers[0]);
-    trec_look_up(&lookup, clusters + 1, n, numbers[1]);
-    return numbers_differ();
-}
-
 static int32_t try_sum_terms(void)
 {
     uint16_t places[48];
@@ -228,7 +206,7 @@ static int32_t try_max(void)
 }
 
 static int32_t (*const trials[TREC_OUTPUT_BYTES / 2])(void) = {
-    try_dot,       try_dot_s16,    try_dot_1x4, try_multiply,        try_widen,     try_add_row, try_look_up,
+    try_dot,       try_dot_s16,    try_dot_1x4, try_multiply,        try_widen,     try_add_row,
     try_sum_terms, try_requantize, try_max,     try_multiply_narrow, try_add_parts,
 };
 

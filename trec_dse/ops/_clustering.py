@@ -7,8 +7,9 @@ import numpy as np
 from trec_dse.candidate import TrecConfig
 from trec_dse.graph import FloatWeights, Int8Array, IntArray, IntWeights, NodeQuantization, Shape, Window
 from trec_dse.ops._fixed_point import INT32, divide, integer_bias, quantize_channels, rescale_tables, unfold
+from trec_dse.ops._strip_products import Rounding, round_products
 
-MOST_FRACTION_BITS = 7  # |q - zero_point| <= 255 with 7 fraction bits still is an int16
+MOST_THRESHOLD = 2**30  # beyond all projections
 
 
 class Layer(Protocol):
@@ -21,27 +22,33 @@ class Layer(Protocol):
     @property
     def exact_channels(self) -> int: ...
     def cap(self, shape: Shape) -> int: ...
+    def rounding(self, kernels: IntArray, zero: int) -> Rounding: ...
 
 
 def quantize(layer: Layer, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
     """Integer tables of the kernel.
 
     A bit is sum q_h q_x > T with T = z_x sum q_h + floor(theta / (s_h s_x)), which for integers is exactly
-    s_h s_x sum q_h (q_x - z_x) > theta. Centroids have the zero point taken off, so only the densely
-    computed outputs of kernel reuse carry it in their bias.
+    s_h s_x sum q_h (q_x - z_x) > theta. Products of centroids with slices of kernels are divided by
+    2**product_shifts (M,) and rounded. Centroids have the zero point taken off, so only the densely computed outputs
+    of kernel reuse, which count products of whole levels, carry it in their bias.
     """
     source, sink = quantization.inputs[0], quantization.output
     levels, scales = quantize_channels(weights["weights"])
     kernels = levels.reshape(len(levels), -1)
     sums = kernels.astype(np.int64).sum(axis=1)
-    bias = integer_bias(weights["bias"], scales * source.scale)
-    most = 255 * np.abs(kernels.astype(np.int64)).sum(axis=1) + np.abs(bias)
-    bits = int(np.clip(np.floor(np.log2((INT32 - 1) / max(1, int(most.max())))), 0, MOST_FRACTION_BITS))
+    rounding = layer.rounding(levels, source.zero_point)
     is_exact = np.arange(len(levels)) < layer.exact_channels
-    bias = bias - np.where(is_exact, source.zero_point * sums, 0)
-    tables = rescale_tables(scales * source.scale / sink.scale / 2**bits)
-    hashes = hash_tables(layer.config, weights, kernels, quantization)
-    return {"weights": levels, "bias": bias.astype(np.int32), "fraction_bits": np.array(bits), **tables, **hashes}
+    units = scales * source.scale * np.where(is_exact, 1.0, rounding.units)
+    bias = integer_bias(weights["bias"], units) - np.where(is_exact, source.zero_point * sums, 0)
+    return {
+        "weights": levels,
+        "bias": bias.astype(np.int32),
+        "fraction_bits": np.array(rounding.fraction_bits),
+        "product_shifts": rounding.shifts.astype(np.uint8),
+        **rescale_tables(units / sink.scale),
+        **hash_tables(layer.config, weights, kernels, quantization),
+    }
 
 
 def hash_tables(
@@ -67,13 +74,15 @@ def hash_tables(
 
 
 def accumulate(layer: Layer, image: Int8Array, weights: IntWeights, zero: int) -> tuple[IntArray, int]:
-    """Accumulators (N, M) with the layer's fraction bits, bias included, and N_c summed over the slices."""
+    """Sums (N, M) of rounded products, or of whole ones where channels are exact, bias included, and N_c summed over
+    the slices."""
     config = layer.config
     rows = unfold(image.astype(np.int64), layer.window, zero)
     kernels = weights["weights"].astype(np.int64).reshape(len(weights["weights"]), -1)
     one, exact = 1 << int(weights["fraction_bits"]), layer.exact_channels
-    acc = np.repeat(weights["bias"].astype(np.int64)[None] * one, len(rows), axis=0)
-    acc[:, :exact] += rows @ kernels[:exact].T * one
+    shifts = weights["product_shifts"].astype(np.int64)[exact:]
+    acc = np.repeat(weights["bias"].astype(np.int64)[None], len(rows), axis=0)
+    acc[:, :exact] += rows @ kernels[:exact].T
     total = 0
     for s, start in enumerate(range(0, rows.shape[1], config.vector_length)):
         part = slice(start, start + config.vector_length)
@@ -83,7 +92,7 @@ def accumulate(layer: Layer, image: Int8Array, weights: IntWeights, zero: int) -
         np.add.at(sums, clusters, rows[:, part])
         counts = np.bincount(clusters, minlength=n)[:, None]
         centroids = divide((sums - counts * zero) * one, counts)
-        acc[:, exact:] += (centroids @ kernels[exact:, part].T)[clusters]
+        acc[:, exact:] += round_products(centroids @ kernels[exact:, part].T, shifts)[clusters]
         total += n
     return acc, total
 

@@ -26,15 +26,15 @@ from trec_dse.trec.surrogate import MAX_SOFT_BITS, soft_centroid_rows, soft_memb
 
 @dataclass(frozen=True, eq=False)
 class WholeRounding:
-    """Centroids have `fraction_bits`; products are divided by 2**`shifts` (M,), float64, and rounded, or left alone."""
+    """Centroids have `fraction_bits`; products are divided by 2**`shifts` (M,), float64, and rounded."""
 
     fraction_bits: int
-    shifts: Tensor | None
+    shifts: Tensor
 
     @property
-    def units(self) -> Tensor | float:
+    def units(self) -> Tensor:
         """What a sum of products counts, in products of whole levels."""
-        return 2.0**-self.fraction_bits if self.shifts is None else torch.exp2(self.shifts - self.fraction_bits)
+        return torch.exp2(self.shifts - self.fraction_bits)
 
 
 def clustered_sums(
@@ -108,9 +108,7 @@ def _whole_sums(rows: Tensor, indices: Tensor, kernels: Tensor, layout: Layout, 
         n = table.shape[1]
         places = F.pad(clusters, (0, 1), value=n)  # strip -1, padding alone, takes a product of zero
         for part in range(layout.n_parts):
-            products = table @ matrix[order[group, part]]
-            if rounding.shifts is not None:
-                products = torch.floor(torch.ldexp(products, -rounding.shifts) + 0.5)
+            products = torch.floor(torch.ldexp(table @ matrix[order[group, part]], -rounding.shifts) + 0.5)
             products = F.pad(products, (0, 0, 0, 1))
             total += products.gather(1, places[:, uses[part]].unsqueeze(-1).expand(*total.shape))
     return total * rounding.units

@@ -7,7 +7,6 @@ those of the kernels, save that a factor is not cut to 31 bits; in single precis
 without weights may differ: what decides is done in double precision.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -16,12 +15,9 @@ from torch import Tensor
 
 from trec_dse.graph import Op
 from trec_dse.ops._activation import CEILING, activate
-from trec_dse.ops._clustering import MOST_FRACTION_BITS
 from trec_dse.ops._fake_clustering import WholeRounding, clustered_sums
 from trec_dse.ops._fake_recurrence import fake_gru, fake_sru
-from trec_dse.ops._fixed_point import INT32
 from trec_dse.ops._levels import Levels, round_half_up, whole_channels, whole_levels
-from trec_dse.ops._strip_products import product_rounding
 from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
 from trec_dse.ops.gru import Gru
 from trec_dse.ops.sru import Sru
@@ -77,8 +73,9 @@ def _clustered(
 ) -> Tensor:
     """Accumulators (B, H_out, W_out, M) in products of whole levels, activation included; `weights` are whole, the
     others as learnt; a product of two levels is worth `factor` (M,)."""
-    rounding = _rounding(op, weights["weights"], _whole_bias(weights["bias"], factor), source.zero_point)
-    units = 1.0 if rounding.shifts is None else rounding.units
+    rounding = _rounding(op, weights["weights"], source.zero_point)
+    units = rounding.units.clone()
+    units[: op.exact_channels] = 1.0  # these are no sums of rounded products
     whole = {"weights": weights["weights"]}
     if "hash" in weights:
         whole |= _whole_hash(weights["hash"], weights["thresholds"], source.scale)
@@ -96,12 +93,7 @@ def _whole_hash(vectors: Tensor, thresholds: Tensor, scale: Tensor) -> dict[str,
 
 
 @torch.no_grad()
-def _rounding(op: Op, weights: Tensor, bias: Tensor, zero: int) -> WholeRounding:
-    """How the kernel rounds centroids and their products: `weights` whole, `bias` in products of whole levels."""
-    if isinstance(op, TrecStripConv2d):
-        lines = op.lines(weights.shape[3])
-        rounding = product_rounding(lines.cut(weights.long().cpu().numpy()), lines, zero)
-        return WholeRounding(rounding.fraction_bits, torch.from_numpy(rounding.shifts).double().to(weights.device))
-    most = 255 * weights.double().abs().flatten(1).sum(dim=1) + bias.double().abs()
-    bits = math.floor(math.log2((INT32 - 1) / max(1.0, float(most.max()))))
-    return WholeRounding(min(MOST_FRACTION_BITS, max(0, bits)), None)
+def _rounding(op: TrecConv2d | TrecStripConv2d, weights: Tensor, zero: int) -> WholeRounding:
+    """How the kernel rounds centroids and their products; `weights` are whole."""
+    rounding = op.rounding(weights.long().cpu().numpy(), zero)
+    return WholeRounding(rounding.fraction_bits, torch.from_numpy(rounding.shifts).double().to(weights.device))

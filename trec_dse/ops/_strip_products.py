@@ -1,4 +1,4 @@
-"""How a strip convolution cuts its kernels and rounds the products of centroids with their parts: all in integers.
+"""How clustered convolutions cut their kernels and round the products of centroids with the parts: all in integers.
 
 The C kernel adds products as int16, a pass of parts at a time, and passes as int32. So a product is divided by a power
 of two, one for every output channel, that is large enough for no pass to overflow whatever the image: that depends on
@@ -8,8 +8,12 @@ the kernels and on the input's zero point alone.
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from trec_dse.graph import IntArray
+
+BoolArray = npt.NDArray[np.bool_]
+Passes = list[list[int]]  # what is added up as int16 before it is widened
 
 MOST_PARTS_OF_A_LINE = 11  # TREC_MOST_PARTS
 TILE = 8  # TREC_PART_CHANNELS
@@ -32,7 +36,7 @@ class Lines:
         return min(-(-_ENOUGH_PARTS // self.parts), self._in_a_row)
 
     @property
-    def passes(self) -> list[list[int]]:
+    def passes(self) -> Passes:
         """The lines of every pass, counted from left to right in one group after the other."""
         total, row = self.groups * self.columns, self._in_a_row
         starts = ((first, at) for first in range(0, total, row) for at in range(0, row, self.per_pass))
@@ -64,8 +68,19 @@ class Rounding:
         return np.exp2(self.shifts.astype(np.float64) - self.fraction_bits)
 
 
-def product_rounding(parts: IntArray, lines: Lines, zero: int) -> Rounding:
-    """The finest rounding of the products of parts (M, lines, kernel_h, L) with which no pass leaves int16."""
+def slices_of_a_pass(n_slices: int) -> int:
+    """Slices whose products are added as int16: as many in each pass, save the last, as one line of parts may have."""
+    return -(-n_slices // -(-n_slices // MOST_PARTS_OF_A_LINE))
+
+
+def slice_passes(n_slices: int) -> Passes:
+    """The slices of every pass."""
+    n = slices_of_a_pass(n_slices)
+    return [list(range(first, min(first + n, n_slices))) for first in range(0, n_slices, n)]
+
+
+def product_rounding(parts: IntArray, passes: Passes, zero: int) -> Rounding:
+    """The finest rounding of the products of parts (M, lines, kernel_h, L) with which no pass of lines leaves int16."""
     whole = parts.astype(np.int64)
     above, below = np.maximum(whole, 0).sum(axis=3), np.minimum(whole, 0).sum(axis=3)
     low, high = -128 - zero, 127 - zero  # where centroids lie
@@ -73,11 +88,10 @@ def product_rounding(parts: IntArray, lines: Lines, zero: int) -> Rounding:
     bound = max(1, int(most.max()), -int(least.min()))
     bits = int(np.clip(np.floor(np.log2((_INT32 - 1) / (2 * bound))), 0, _MOST_FRACTION_BITS))
     shifts = np.zeros(len(parts), dtype=np.int64)
-    for pass_lines in lines.passes:
-        for channel in range(len(parts)):
-            ends = [end[channel, pass_lines] << bits for end in (most, least)]
-            while not _fits(ends, int(shifts[channel])):
-                shifts[channel] += 1
+    for lines in passes:
+        ends = [end[:, lines].reshape(len(parts), -1).T << bits for end in (most, least)]
+        while not (fits := _fits(ends, shifts)).all():
+            shifts += ~fits
     return Rounding(bits, shifts)
 
 
@@ -87,7 +101,8 @@ def round_products(products: IntArray, shifts: IntArray) -> IntArray:
     return rounded
 
 
-def _fits(ends: list[IntArray], shift: int) -> bool:
-    """Whether the sums of the largest and of the smallest products fit into int16 once they are rounded."""
-    most, least = (int(round_products(end, np.array(shift)).sum()) for end in ends)
-    return most < _INT16 and least >= -_INT16
+def _fits(ends: list[IntArray], shifts: IntArray) -> BoolArray:
+    """Whether, of each channel (M,), the sums of the largest and smallest products (parts, M), rounded, are int16."""
+    most, least = (round_products(end, shifts).sum(axis=0) for end in ends)
+    fits: BoolArray = (most < _INT16) & (least >= -_INT16)
+    return fits

@@ -3,22 +3,34 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+import numpy as np
 import torch
 
 from trec_dse.candidate import TrecConfig
 from trec_dse.errors import UnsupportedError
-from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
+from trec_dse.graph import (
+    FloatWeights,
+    Int8Array,
+    IntArray,
+    IntWeights,
+    KernelCall,
+    NodeQuantization,
+    Shape,
+    Window,
+    Work,
+)
 from trec_dse.ops import _clustering
 from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import bounds, requantize, rescale_field, window_field
 from trec_dse.ops._packing import pair_channels
+from trec_dse.ops._strip_products import TILE, Rounding, product_rounding, slice_passes, slices_of_a_pass
 from trec_dse.trec.conv import trec_conv2d
 
-Schedule = Literal["accumulate", "gather"]
 MOST_CLUSTERS = 256
 MOST_POSITIONS = 2**14
+_BATCH_PAIRS, _MOST_BLOCKS = 64, 8  # of the rows that the kernel clusters together
 
 
 @dataclass(frozen=True)
@@ -88,62 +100,62 @@ class TrecConv2d:
         products = self.config.vector_length * (self.out_channels - self.exact_channels) * self.clusters(inputs[0])
         return hashing + round(products)
 
-    def schedule(self, shape: Shape) -> Schedule:
-        """The schedule that needs less memory; both give the same integers."""
-        return "accumulate" if self._accumulate_bytes(shape) <= self._gather_bytes(shape) else "gather"
+    def alive(self, shape: Shape) -> int:
+        """Slices alive at once: all of them, or one at a time and an accumulator for every output, whichever needs less
+        memory; both give the same integers."""
+        n_slices = self.n_slices(shape)
+        return 1 if self._bytes(shape, 1) <= self._bytes(shape, n_slices) else n_slices
 
     def scratch_bytes(self, *inputs: Shape) -> int:
-        """Accumulators, two-step stack, reverse table, ids: the sum that the C kernel lays out."""
-        return min(self._accumulate_bytes(inputs[0]), self._gather_bytes(inputs[0]))
+        """Two-step stack, reverse table, table of products, ids, accumulators: the sum that the C kernel lays out."""
+        return self._bytes(inputs[0], self.alive(inputs[0]))
 
-    def _stack_size(self, shape: Shape) -> int:
-        """Elements of the stack of one slice: whole blocks of four clusters and of pairs of elements."""
-        return -(-self.cap(shape) // 4) * 8 * -(-self.config.vector_length // 2)
+    def _bytes(self, shape: Shape, alive: int) -> int:
+        """What clustering needs and the table lie over each other; with one slice alive the centroids lie over the sums
+        instead."""
+        cap, blocks, n_slices = self.cap(shape), -(-self.n_positions(shape) // 4), self.n_slices(shape)
+        rows, pairs = -(-cap // 4) * 4, -(-self.config.vector_length // 2)
+        stack, table = rows * 2 * pairs, rows * alive * TILE // 2
+        batch = min(_MOST_BLOCKS, max(1, _BATCH_PAIRS // pairs))
+        others = batch * (4 * pairs + 2) + (2 * cap + (1 << self.config.hash_bits) + 1) // 2
+        shared = stack + max(others, table) if alive == 1 else max(stack + others, table)
+        sums = 0 if alive == n_slices else self._tiles() * blocks * 4 * TILE
+        centroids = 0 if alive == 1 else 2 * stack
+        words = sums + blocks * 4 * self.exact_channels + shared
+        return 4 * words + alive * (centroids + 2 + self.n_positions(shape))
 
-    def _values_bytes(self, shape: Shape) -> int:
-        """Products of one slice's centroids with four kernels."""
-        return -(-self.cap(shape) // 4) * 4 * 4 * 4
-
-    def _common_bytes(self, shape: Shape) -> int:
-        rows = 16 * -(-self.config.vector_length // 2)
-        return 4 * self._stack_size(shape) + 4 * self.cap(shape) + (2 << self.config.hash_bits) + rows
-
-    def _accumulate_bytes(self, shape: Shape) -> int:
-        rows = self.n_positions(shape) * (4 * self.out_channels + 1)
-        return self._common_bytes(shape) + rows + self._values_bytes(shape)
-
-    def _gather_bytes(self, shape: Shape) -> int:
-        n_slices = self.n_slices(shape)
-        alive = self._values_bytes(shape) + 2 * self._stack_size(shape) + 2
-        rows = self.n_positions(shape) * (4 * self.exact_channels + n_slices)
-        return self._common_bytes(shape) + rows + n_slices * alive
+    def _tiles(self) -> int:
+        """Tiles of channels that hold clustered ones."""
+        exact = self.exact_channels
+        return 0 if exact == self.out_channels else -(-self.out_channels // TILE) - exact // TILE
 
     def overlap(self, *inputs: Shape) -> int | None:
         """Anywhere: all rows are clustered, into the workspace, before the first output is written."""
         return -math.prod(inputs[0])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Hashing, stack updates, divisions, centroid products and the recovery of the rows; see `Conv2d.work`."""
+        """Hashing by blocks of four rows, the stack, divisions, tables of products, and the recovery of the outputs."""
         shape, config = inputs[0], self.config
         n, slices, length = self.n_positions(shape), self.n_slices(shape), config.vector_length
         rows, pairs = 4 * -(-n // 4) * slices, length + length % 2
         bits = config.hash_bits + config.hash_bits % 2
         # of a slice, the last block of four clusters is full by half on average
         clusters = min(self.clusters(shape, worst) + 1.5 * slices, 4.0 * slices * -(-self.cap(shape) // 4))
-        channels = 4 * (-(-self.out_channels // 4) - self.exact_channels // 4)
+        tiles, alive = self._tiles(), self.alive(shape)
+        channels = min(TILE * tiles, self.out_channels + self.out_channels % 2)
+        passes = len(slice_passes(slices)) if alive == slices else slices
         strip = self.window.kernel[1] * shape[2]
         return (
-            Work("trec_mac", rows * pairs * bits + clusters * pairs * channels),
-            Work("trec_sum", rows * bits + clusters * channels),
-            Work("trec_call", rows // 4 + clusters * channels / 16),
-            Work("gather_byte", rows * length),
-            Work("gather_strip", rows * max(1.0, length / strip)),
-            Work("gather_block", rows // 4),
-            Work("stack_add", n * slices * pairs),
-            Work("stack_row", n * slices),
-            Work("centroid_divide", clusters * pairs),
-            Work(f"recover_{self.schedule(shape)}", n * slices * channels),
-            Work("trec_output", n * self.out_channels),
+            Work("slice_element", rows * pairs),
+            Work("slice_strip", rows * max(1.0, length / strip)),
+            Work("slice_row", n * slices),
+            Work("slice_divide", clusters * pairs),
+            Work("slice_mac", rows * pairs * bits + clusters * pairs * channels),
+            Work("slice_sum", rows * bits + clusters * channels),
+            Work("slice_table", slices * tiles),
+            Work("slice_part", n * tiles * slices),
+            Work("slice_pass", n * tiles * passes),
+            Work("slice_output", n * self.out_channels),
         )
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -170,6 +182,11 @@ class TrecConv2d:
         )
         return y.permute(0, 2, 3, 1), counts
 
+    def rounding(self, kernels: IntArray, zero: int) -> Rounding:
+        """How centroids and their products with whole kernels (M, kernel_h, kernel_w, C) are rounded."""
+        parts = kernels.reshape(self.out_channels, -1, 1, self.config.vector_length)
+        return product_rounding(parts, slice_passes(parts.shape[1]), zero)
+
     def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
         """Kernels per output channel, hash vectors each on their own, thresholds on the int32 projection."""
         return _clustering.quantize(self, weights, quantization)
@@ -189,13 +206,18 @@ class TrecConv2d:
     def calls(
         self, shapes: Sequence[Shape], weights: IntWeights, quantization: NodeQuantization
     ) -> tuple[KernelCall, ...]:
-        """`trec_trec_conv2d_s8`, or its gathering schedule."""
+        """`trec_trec_conv2d_s8`."""
         shape, config = shapes[0], self.config
         reuse = config.scope == "kernel_reuse"
         is_shared = config.scope == "shared"
         kernels = pair_channels(weights["weights"].reshape(self.out_channels, -1, config.vector_length))
         vector_bytes = 4 * -(-config.vector_length // 2)
         slice_step = vector_bytes * (1 if reuse else -(-config.hash_bits // 2))
+        starts = -1 - np.clip(
+            weights["thresholds"].astype(np.int64), -_clustering.MOST_THRESHOLD, _clustering.MOST_THRESHOLD
+        )
+        exact_starts = np.zeros(self.out_channels, np.int64)  # that the projections of exact channels begin with
+        exact_starts[: self.exact_channels] = starts.sum(axis=0)[: self.exact_channels]
         fields = (
             ("window", window_field(self.window, shape)),
             ("out_c", self.out_channels),
@@ -206,14 +228,16 @@ class TrecConv2d:
             ("max_clusters", self.cap(shape)),
             ("exact_c", self.exact_channels),
             ("fraction_bits", int(weights["fraction_bits"])),
+            ("n_alive", self.alive(shape)),
+            ("pass_slices", slices_of_a_pass(self.n_slices(shape))),
             ("hash_step", vector_bytes * (self.n_slices(shape) if reuse else 1)),
             ("hash_slice", 0 if is_shared else slice_step),
-            ("threshold_slice", 0 if is_shared else config.hash_bits),
+            ("start_slice", 0 if is_shared else config.hash_bits),
             ("hash", kernels if reuse else pair_channels(weights["hash"][:, :, None])),
-            ("thresholds", weights["thresholds"]),
+            ("starts", starts.astype(np.int32)),
             ("weights", kernels),
-            ("bias", weights["bias"]),
+            ("product_shifts", weights["product_shifts"]),
+            ("bias", (weights["bias"] - exact_starts).astype(np.int32)),
             ("rescale", rescale_field(weights, quantization, bounds(self.activation, quantization))),
         )
-        name = "trec_trec_conv2d_s8" if self.schedule(shape) == "accumulate" else "trec_trec_conv2d_gather_s8"
-        return (KernelCall(name, "trec_trec_conv2d", fields, scratch=True, counts_clusters=True),)
+        return (KernelCall("trec_trec_conv2d_s8", "trec_trec_conv2d", fields, scratch=True, counts_clusters=True),)

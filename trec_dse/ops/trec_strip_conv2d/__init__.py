@@ -52,6 +52,7 @@ from trec_dse.ops._strip_products import (
     MOST_PARTS_OF_A_LINE,
     TILE,
     Lines,
+    Rounding,
     product_rounding,
     round_products,
 )
@@ -59,7 +60,6 @@ from trec_dse.trec.conv import trec_conv2d
 
 MOST_CLUSTERS = 255
 MOST_STRIPS = 2**14
-_MOST_THRESHOLD = 2**30  # beyond all projections
 
 
 @dataclass(frozen=True)
@@ -226,17 +226,21 @@ class TrecStripConv2d:
         y = y.permute(0, 2, 3, 1)
         return activate(y, self.activation)
 
+    def rounding(self, kernels: IntArray, zero: int) -> Rounding:
+        """How centroids and their products with whole kernels (M, kernel_h, kernel_w, C) are rounded."""
+        lines = self.lines(kernels.shape[3])
+        return product_rounding(lines.cut(kernels), lines.passes, zero)
+
     def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
         """As for slices, but `weights` are parts (M, lines, kernel_h, L), and there are `product_shifts` (M,)."""
         source, sink = quantization.inputs[0], quantization.output
         levels, scales = quantize_channels(weights["weights"])
         lines = self.lines(levels.shape[3])
-        parts = lines.cut(levels)
-        rounding = product_rounding(parts, lines, source.zero_point)
+        rounding = self.rounding(levels, source.zero_point)
         units = scales * source.scale * rounding.units
         flat = levels.reshape(len(levels), -1)
         return {
-            "weights": parts,
+            "weights": lines.cut(levels),
             "bias": integer_bias(weights["bias"], units).astype(np.int32),
             "fraction_bits": np.array(rounding.fraction_bits),
             "product_shifts": rounding.shifts.astype(np.uint8),
@@ -307,7 +311,9 @@ class TrecStripConv2d:
         """`trec_trec_strip_conv2d_s8`."""
         shape, config = shapes[0], self.config
         grid_h, grid_w = self.grid(shape)
-        thresholds = np.clip(weights["thresholds"].astype(np.int64), -_MOST_THRESHOLD, _MOST_THRESHOLD)
+        thresholds = np.clip(
+            weights["thresholds"].astype(np.int64), -_clustering.MOST_THRESHOLD, _clustering.MOST_THRESHOLD
+        )
         parts = weights["weights"].reshape(self.out_channels, -1, config.vector_length)
         fields = (
             ("window", window_field(self.window, shape)),

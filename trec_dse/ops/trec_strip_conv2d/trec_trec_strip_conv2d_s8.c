@@ -10,12 +10,12 @@
  */
 #include "trec_trec_strip_conv2d_s8.h"
 
-#include "trec_arch.h"  /* defines: trec_multiply, trec_multiply_narrow, trec_add_parts, trec_widen, trec_requantize_columns */
+#include "trec_arch.h"  /* defines: trec_multiply_narrow, trec_add_parts, trec_widen, trec_requantize_columns */
+#include "trec_hash.h"  /* defines: trec_hash, trec_hash_sign */
 #include "trec_rows.h"  /* defines: trec_rows, trec_rows_requantize */
 #include "trec_stack.h" /* defines: trec_stack, trec_means */
 
 enum { TILE = TREC_PART_CHANNELS };
-enum { MOST_BITS = 14 };
 
 /* The scratch of one call, cut into its arrays: widest elements first, so that none needs padding. What clustering
  * needs (the stack, four vectors, used columns) and what the outputs need (table, sums) lie over each other. */
@@ -161,32 +161,19 @@ static void read_vector(const trec_trec_strip_conv2d *p, const batch *b, const i
     }
 }
 
-/* The signatures: (4) of the vectors in the block. A sum is negative where a bit of the signature is 0; ones stand for
- * zeros here, which names every cluster differently and changes none. */
-static void sign(const trec_trec_strip_conv2d *p, const int16_t *block, int32_t group, uint32_t *signatures)
-{
-    const int32_t *starts = p->starts + group * p->hash_bits;
-    trec_kernels hash = {.step = 4 * count_pairs(p), .count = (p->hash_bits + 1) / 2, .n_pairs = count_pairs(p)};
-    int32_t sums[4 * MOST_BITS];
-    hash.first = p->hash + group * hash.count * hash.step;
-    for (int32_t h = 0; h < 2 * hash.count; h++) {
-        sums[4 * h] = sums[4 * h + 1] = sums[4 * h + 2] = sums[4 * h + 3] = h < p->hash_bits ? starts[h] : 0;
-    }
-    trec_multiply(block, &hash, sums);
-    __builtin_memset(signatures, 0, 4 * sizeof *signatures);
-    for (const int32_t *own = sums; own < sums + 4 * p->hash_bits; own += 4) {
-        signatures[0] = signatures[0] << 1 | (uint32_t)own[0] >> 31;
-        signatures[1] = signatures[1] << 1 | (uint32_t)own[1] >> 31;
-        signatures[2] = signatures[2] << 1 | (uint32_t)own[2] >> 31;
-        signatures[3] = signatures[3] << 1 | (uint32_t)own[3] >> 31;
-    }
-}
-
 /* Finds the clusters of the vectors in the block. */
 static void join(const trec_trec_strip_conv2d *p, workspace *w, batch *b)
 {
-    uint32_t signatures[4];
-    sign(p, w->block, b->group, signatures);
+    const trec_kernels vectors = {
+        .first = p->hash + b->group * ((p->hash_bits + 1) / 2 * 4 * count_pairs(p)),
+        .step = 4 * count_pairs(p),
+        .count = (p->hash_bits + 1) / 2,
+        .n_pairs = count_pairs(p),
+    };
+    const trec_hash hash = {vectors, p->hash_bits, p->starts + b->group * p->hash_bits};
+    int32_t sums[4 * TREC_MOST_BITS];
+    uint16_t signatures[4];
+    trec_hash_sign(&hash, w->block, sums, signatures);
     for (int32_t i = 0; i < b->n; i++) {
         *b->places[i] = trec_stack_put(&w->stack, signatures[i], w->block + 2 * i);
     }

@@ -187,6 +187,68 @@ __asm__(".section .text.trec_requantize_columns, \"ax\", %progbits\n"
         ".size trec_requantize_columns, . - trec_requantize_columns\n"
         ".text\n");
 
+/* trec_widen: eight bytes a turn; PKHBT and PKHTB bring neighbours together again that SXTB16 took apart.
+ *
+ * r0 values, r1 bytes left, r2 first, r3 row, r4-r7 and r12 bytes
+ */
+#define APART(word, even) "sxtb16 " even ", " word "\n" "sxtb16 " word ", " word ", ror #8\n"
+#define TOGETHER(odd, even, first) "pkhbt " first ", " even ", " odd ", lsl #16\n" "pkhtb " odd ", " odd ", " even ", asr #16\n"
+
+__asm__(".section .text.trec_widen, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_widen\n"
+        ".type trec_widen, %function\n"
+        ".thumb_func\n"
+        "trec_widen:\n"
+        "push {r4-r7}\n"
+        "lsr r12, r2, #1\n"
+        "add r3, r3, r12, lsl #4\n"
+        "lsls r2, r2, #31\n" /* an odd first element: the second of a pair */
+        "beq 1f\n"
+        "subs r1, r1, #1\n"
+        "blt 6f\n"
+        "ldrsb r4, [r0], #1\n"
+        "strh r4, [r3, #2]\n"
+        "adds r3, r3, #16\n"
+        "1:\n"
+        "subs r1, r1, #8\n"
+        "blt 3f\n"
+        ".balign 4\n"
+        "2:\n"
+        "ldr r4, [r0]\n"
+        "ldr r6, [r0, #4]\n"
+        "adds r0, r0, #8\n" APART("r4", "r5") APART("r6", "r7") TOGETHER("r4", "r5", "r12") TOGETHER("r6", "r7", "r5")
+        "str r12, [r3]\n"
+        "str r4, [r3, #16]\n"
+        "str r5, [r3, #32]\n"
+        "str r6, [r3, #48]\n"
+        "adds r3, r3, #64\n"
+        "subs r1, r1, #8\n"
+        "bge 2b\n"
+        "3:\n"
+        "lsls r2, r1, #29\n" /* bit 2 of what is left becomes the sign */
+        "bpl 4f\n"
+        "ldr r4, [r0], #4\n" APART("r4", "r5") TOGETHER("r4", "r5", "r12") "str r12, [r3]\n"
+        "str r4, [r3, #16]\n"
+        "adds r3, r3, #32\n"
+        "4:\n"
+        "lsls r2, r1, #30\n"
+        "bpl 5f\n"
+        "ldrsb r4, [r0], #1\n"
+        "ldrsb r5, [r0], #1\n"
+        "pkhbt r4, r4, r5, lsl #16\n"
+        "str r4, [r3], #16\n"
+        "5:\n"
+        "lsls r2, r1, #31\n"
+        "beq 6f\n"
+        "ldrsb r4, [r0]\n"
+        "strh r4, [r3]\n"
+        "6:\n"
+        "pop {r4-r7}\n"
+        "bx lr\n"
+        ".size trec_widen, . - trec_widen\n"
+        ".text\n");
+
 /* trec_add_quads: four pairs of elements a turn. r0 row, r1 turns left, r2 sums */
 #define TWO_PAIRS(row, sums)                                                                                           \
     "ldr r3, [r0, #" #row "]\n"                                                                                        \
@@ -218,55 +280,6 @@ __asm__(".section .text.trec_add_quads, \"ax\", %progbits\n"
         "pop {r4-r7}\n"
         "bx lr\n"
         ".size trec_add_quads, . - trec_add_quads\n"
-        ".text\n");
-
-/* trec_look_up: a slice a turn, around it the rows.
- *
- * r0 and r2 values, r1 clusters of the row, r3 sums, r4 table, r5 and r6 steps, r7 slices left, r8-r11 the row's
- * sums, r12 its cluster, lr what the table has for it. The stack holds
- *     0 lookup   4 rows left
- */
-__asm__(".section .text.trec_look_up, \"ax\", %progbits\n"
-        ".balign 4\n"
-        ".global trec_look_up\n"
-        ".type trec_look_up, %function\n"
-        ".thumb_func\n"
-        "trec_look_up:\n"
-        "push {r4-r11, lr}\n"
-        "sub sp, sp, #12\n"
-        "strd r0, r2, [sp]\n"
-        "1:\n"
-        "ldm r0, {r4-r11}\n"
-        "mov r12, r1\n"
-        "2:\n"
-        "ldrb lr, [r12]\n"
-        "add r12, r12, r6\n"
-        "add lr, r4, lr, lsl #4\n"
-        "ldr r0, [lr]\n"
-        "ldr r2, [lr, #4]\n"
-        "add r8, r8, r0\n"
-        "add r9, r9, r2\n"
-        "ldr r0, [lr, #8]\n"
-        "ldr r2, [lr, #12]\n"
-        "add r4, r4, r5\n"
-        "add r10, r10, r0\n"
-        "add r11, r11, r2\n"
-        "subs r7, r7, #1\n"
-        "bne 2b\n"
-        "ldr r2, [sp, #4]\n"
-        "ldr r0, [sp]\n"
-        "str r8, [r3]\n"
-        "str r9, [r3, #16]\n"
-        "str r10, [r3, #32]\n"
-        "str r11, [r3, #48]\n"
-        "adds r3, r3, #4\n"
-        "adds r1, r1, #1\n"
-        "subs r2, r2, #1\n"
-        "str r2, [sp, #4]\n"
-        "bne 1b\n"
-        "add sp, sp, #12\n"
-        "pop {r4-r11, pc}\n"
-        ".size trec_look_up, . - trec_look_up\n"
         ".text\n");
 
 #endif

@@ -93,42 +93,8 @@ void trec_multiply_narrow(const int16_t *blocks, const trec_kernels *kernels, co
                           int16_t *table);
 void trec_add_parts(const trec_parts *parts, const uint8_t *ids, int32_t n, const int32_t *start, int32_t *sums);
 
-static inline void trec_widen_byte(int8_t value, int32_t k, int16_t *row)
-{
-    row[k / 2 * 8 + k % 2] = value;
-}
-
-/* Four bytes to two words of the row; PKHBT and PKHTB bring neighbours together again. */
-static inline void trec_widen_word(const int8_t *values, int16_t *row)
-{
-    const int32_t word = trec_load_word(values);
-    const uint32_t even = (uint32_t)trec_even_bytes(word);
-    const uint32_t odd = (uint32_t)trec_odd_bytes(word);
-    trec_store_word(row, (int32_t)((even & 0xFFFFu) | (odd << 16)));
-    trec_store_word(row + 8, (int32_t)((even >> 16) | (odd & 0xFFFF0000u)));
-}
-
-static inline void trec_widen(const int8_t *values, int32_t n, int32_t first, int16_t *row)
-{
-    const int8_t *end = values + n;
-    int16_t *to = row + first / 2 * 8;
-    if ((first & 1) != 0 && n > 0) {
-        to[1] = *values++;
-        to += 8;
-    }
-    for (; end - values >= 8; values += 8, to += 32) {
-        trec_widen_word(values, to);
-        trec_widen_word(values + 4, to + 16);
-    }
-    if (end - values >= 4) {
-        trec_widen_word(values, to);
-        values += 4;
-        to += 16;
-    }
-    for (int32_t k = 0; values < end; k++) {
-        trec_widen_byte(*values++, k, to);
-    }
-}
+/* In armv7em_dsp.c. */
+void trec_widen(const int8_t *values, int32_t n, int32_t first, int16_t *row);
 
 /* In armv7em_dsp.c. */
 int32_t trec_requantize_columns(const trec_rescale *rescale, const trec_rows *rows, const int32_t *sums,
@@ -147,9 +113,6 @@ static inline void trec_add_row(const int16_t *row, int32_t n_pairs, int32_t *su
         sums[8 * j + 1] += row[8 * j + 1];
     }
 }
-
-/* In armv7em_dsp.c. */
-void trec_look_up(const trec_lookup *lookup, const uint8_t *clusters, int32_t n, int32_t *sums);
 
 /* In armv7em_dsp.c. */
 void trec_sum_terms(const int8_t *values, const trec_terms *terms, int32_t *sums);

@@ -109,22 +109,6 @@ static inline void trec_add_row(const int16_t *row, int32_t n_pairs, int32_t *su
     }
 }
 
-/* Recovers four channels of n rows, n at least 1: the start values and what the table has for each row's cluster in
- * each slice. clusters: of the first row in the first slice, others behind it; sums: (4 channels, 4 rows) */
-static inline void trec_look_up(const trec_lookup *lookup, const uint8_t *clusters, int32_t n, int32_t *sums)
-{
-    for (int32_t r = 0; r < n; r++) {
-        for (int32_t c = 0; c < 4; c++) {
-            int32_t sum = lookup->start[c];
-            for (int32_t s = 0; s < lookup->n_slices; s++) {
-                const int32_t cluster = clusters[s * lookup->n_positions + r];
-                sum += lookup->table[s * (lookup->step / 4) + 4 * cluster + c];
-            }
-            sums[4 * c + r] = sum;
-        }
-    }
-}
-
 /* Adds the products of terms to the sums of four neighbours, whose values lie side by side. values: as far as four bytes
  * from the last place, sums: (4) */
 static inline void trec_sum_terms(const int8_t *values, const trec_terms *terms, int32_t *sums)

@@ -86,13 +86,28 @@ static inline uint8_t trec_stack_put(trec_stack *s, uint32_t signature, const in
     return (uint8_t)cluster;
 }
 
-/* The mean of a pair of sums. */
-static inline void trec_stack_divide_pair(const int32_t *sums, int32_t count, int32_t zero, int32_t one,
-                                          int16_t *centroid)
+/* How the sums of one cluster become means. */
+typedef struct {
+    uint32_t twice_count, twice_one, start;
+} trec_stack_divisor;
+
+/* trec_divide((sum - count * zero) * one, count) is floor((2 one (sum - count zero) + count) / (2 count)). With 2^15
+ * counts more above the line, where no 2 one (sum - count zero) is below -2 * 255 * 2^7 counts, nothing is negative and
+ * truncation is floor; 2^15 comes off again as the sign of 16 bits. */
+static inline trec_stack_divisor trec_stack_divisor_of(uint32_t count, const trec_means *means)
 {
-    const int32_t first = sums[0], second = sums[1];
-    centroid[0] = (int16_t)trec_divide((first - zero) * one, count);
-    centroid[1] = (int16_t)trec_divide((second - zero) * one, count);
+    const uint32_t twice_one = (uint32_t)2 << means->fraction_bits;
+    const uint32_t start = count + (count << 16) - count * (uint32_t)means->zero * twice_one;
+    return (trec_stack_divisor){2 * count, twice_one, start};
+}
+
+/* The means of a pair of sums. */
+static inline void trec_stack_divide_pair(const int32_t *sums, const trec_stack_divisor *d, int16_t *centroid)
+{
+    const uint32_t first = ((uint32_t)sums[0] * d->twice_one + d->start) / d->twice_count;
+    const uint32_t second = ((uint32_t)sums[1] * d->twice_one + d->start) / d->twice_count;
+    centroid[0] = (int16_t)(first ^ 0x8000u);
+    centroid[1] = (int16_t)(second ^ 0x8000u);
 }
 
 /* Writes the means, in blocks. They may lie over the sums: pairs are written in the order in which they were read, and
@@ -100,19 +115,17 @@ static inline void trec_stack_divide_pair(const int32_t *sums, int32_t count, in
 static inline void trec_stack_divide(const trec_stack *s, const trec_means *means, int16_t *centroids)
 {
     const int32_t size = 8 * s->n_pairs;
-    const int32_t one = (int32_t)1 << means->fraction_bits;
     for (int32_t first = 0; first < s->n; first += 4) {
         const int32_t *sums = s->sums + first / 4 * size;
         int16_t *block = centroids + first / 4 * size;
-        int32_t counts[4], zeros[4];
+        trec_stack_divisor divisors[4];
         for (int32_t c = 0; c < 4; c++) {
-            counts[c] = first + c < s->n ? s->counts[first + c] : 0;
-            zeros[c] = counts[c] * means->zero;
+            divisors[c] = trec_stack_divisor_of(first + c < s->n ? s->counts[first + c] : 0, means);
         }
         for (int32_t e = 0; e < size; e += 8) {
             for (int32_t c = 0; c < 4; c++) {
-                if (counts[c] > 0) {
-                    trec_stack_divide_pair(sums + e + 2 * c, counts[c], zeros[c], one, block + e + 2 * c);
+                if (divisors[c].twice_count > 0) {
+                    trec_stack_divide_pair(sums + e + 2 * c, &divisors[c], block + e + 2 * c);
                 } else {
                     block[e + 2 * c] = block[e + 2 * c + 1] = 0;
                 }

@@ -14,6 +14,7 @@ typedef struct {
     int32_t zero;
     int32_t strip;   /* elements of a strip */
     int32_t n_lines; /* strips that the slice touches */
+    int32_t line;    /* elements of a row of the image */
     int32_t start;   /* where it begins in the first of them */
     int32_t n;
 } reader;
@@ -44,14 +45,17 @@ static void fill(int32_t value, int32_t n, int32_t first, int16_t *row)
 /* A row that lies wholly in the image, from pixel (y, x) on. */
 static void read_inside(const reader *r, int32_t y, int32_t x, int16_t *row)
 {
-    const int32_t line = r->w->in_w * r->w->in_c;
     const int32_t strip = r->strip, n = r->n;
-    const int8_t *from = r->input + (y * line + x * r->w->in_c + r->start);
-    int32_t length = smaller(strip - r->start, n);
+    const int8_t *from = r->input + (y * r->line + x * r->w->in_c + r->start);
+    if (r->n_lines == 1) {
+        trec_widen(from, n, 0, row);
+        return;
+    }
+    int32_t length = strip - r->start;
     trec_widen(from, length, 0, row);
     from -= r->start;
     for (int32_t k = length; k < n; k += length) {
-        from += line;
+        from += r->line;
         length = smaller(strip, n - k);
         trec_widen(from, length, k, row);
     }
@@ -79,31 +83,64 @@ static void read_edge(const reader *r, int32_t y, int32_t x, int16_t *row)
     }
 }
 
+/* The row of the window at pixel (y, x). */
+static void read_row(const reader *r, int32_t y, int32_t x, int16_t *row)
+{
+    const trec_window *w = r->w;
+    if (y >= 0 && y + r->n_lines <= w->in_h && x >= 0 && x + w->kernel_w <= w->in_w) {
+        read_inside(r, y, x, row);
+    } else {
+        read_edge(r, y, x, row);
+    }
+}
+
+/* Rows of n neighbouring windows, the first at pixel (y, x); i: rows that have gone before, row: where those go on.
+ * Returns where they go on then. */
+static int16_t *read_line(const reader *r, int32_t y, int32_t x, int32_t n, int32_t i, int16_t *row)
+{
+    const trec_window *w = r->w;
+    const int32_t in_c = w->in_c, length = r->n, behind = (length + 1) / 2 * 8 - 6;
+    const int32_t last = r->n_lines == 1 && y >= 0 && y < w->in_h ? w->in_w - w->kernel_w : -1; /* in one piece */
+    const int8_t *from = last < 0 ? r->input : r->input + (y * r->line + r->start);
+    for (const int32_t end = i + n; i < end; x += w->stride_w) {
+        if (x >= 0 && x <= last) {
+            trec_widen(from + x * in_c, length, 0, row);
+        } else {
+            read_row(r, y, x, row);
+        }
+        if ((length & 1) != 0) {
+            row[(length >> 1) * 8 + 1] = 0;
+        }
+        row += (++i & 3) == 0 ? behind : 2;
+    }
+    return row;
+}
+
+void trec_window_blocks(const trec_image *image, trec_slice slice, int32_t position, int32_t n_blocks,
+                        int16_t *blocks)
+{
+    const trec_window *w = image->window;
+    reader r = {.w = w, .input = image->values, .zero = image->zero, .strip = w->kernel_w * w->in_c, .n = slice.n};
+    const int32_t ky = slice.first / r.strip;
+    int32_t out_y = position / w->out_w;
+    int32_t out_x = position - out_y * w->out_w;
+    r.start = slice.first - ky * r.strip;
+    r.n_lines = (r.start + slice.n - 1) / r.strip + 1;
+    r.line = w->in_w * w->in_c;
+    for (int32_t i = 0, n = 0; i < 4 * n_blocks; i += n) {
+        n = smaller(w->out_w - out_x, 4 * n_blocks - i);
+        blocks = read_line(&r, out_y * w->stride_h - w->pad_h + ky, out_x * w->stride_w - w->pad_w, n, i, blocks);
+        out_x = 0;
+        if (++out_y == w->out_h) {
+            out_x = w->out_w - 1;
+            out_y--;
+        }
+    }
+}
+
 void trec_window_block(const trec_window *w, const int8_t *input, int32_t zero, int32_t position, trec_slice slice,
                        int16_t *block)
 {
-    reader r = {.w = w, .input = input, .zero = zero, .strip = w->kernel_w * w->in_c, .n = slice.n};
-    const int32_t ky = slice.first / r.strip;
-    const int32_t last = w->out_h * w->out_w - 1;
-    r.start = slice.first - ky * r.strip;
-    r.n_lines = (r.start + slice.n - 1) / r.strip + 1;
-    int32_t out_y = position / w->out_w;
-    int32_t out_x = position - out_y * w->out_w;
-    for (int32_t i = 0; i < 4; i++) {
-        const int32_t y = out_y * w->stride_h - w->pad_h + ky;
-        const int32_t x = out_x * w->stride_w - w->pad_w;
-        int16_t *row = block + 2 * i;
-        if (y >= 0 && y + r.n_lines <= w->in_h && x >= 0 && x + w->kernel_w <= w->in_w) {
-            read_inside(&r, y, x, row);
-        } else {
-            read_edge(&r, y, x, row);
-        }
-        if ((slice.n & 1) != 0) {
-            row[(slice.n >> 1) * 8 + 1] = 0;
-        }
-        if (position + i < last && ++out_x == w->out_w) {
-            out_x = 0;
-            out_y++;
-        }
-    }
+    const trec_image image = {w, input, zero};
+    trec_window_blocks(&image, slice, position, 1, block);
 }

@@ -30,15 +30,6 @@ typedef struct {
     int32_t n_pairs; /* pairs of elements of a row */
 } trec_kernels;
 
-/* What the centroids of every slice contribute to four channels. */
-typedef struct {
-    const int32_t *table; /* (n_slices, clusters, 4); a slice lies `step` bytes behind the one before */
-    int32_t step;
-    int32_t n_positions; /* bytes from a row's cluster in one slice to that in the next */
-    int32_t n_slices;    /* at least 1 */
-    int32_t start[4];
-} trec_lookup;
-
 /* What some sums look up: n terms, each the place of a value and what it is multiplied with. */
 typedef struct {
     const uint16_t *places;
