@@ -72,8 +72,8 @@ def test_a_firmware_that_does_not_start_says_why(tmp_path: Path, firmware: Firmw
 
 def test_a_firmware_that_never_asks_for_a_request_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = assemble("forever: b forever", M4, tmp_path)
-    monkeypatch.setattr(twin, "START_S", 0.5)
-    with pytest.raises(DeviceError, match=r"did not ask for a request within 0\.5 s"):
+    monkeypatch.setattr(twin, "START_S", 5.0)  # long enough to have read the file on a busy machine
+    with pytest.raises(DeviceError, match=r"did not ask for a request within 5 s"):
         twin.open(image.path, M4)
 
 
