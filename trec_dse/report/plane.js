@@ -112,7 +112,7 @@ function planeNotes(groups, shown, ranges) {
     ? " (ticks along the upper edge)"
     : "";
   const notes = [];
-  if (outside) notes.push(`Outside the frame, far beyond the board: ${outside}; double-click shows all.`);
+  if (outside) notes.push(`Outside the frame: ${outside}; double-click shows all.`);
   if (untrained) notes.push(`Beyond the board and therefore not trained: ${untrained}${where}.`);
   return notes.join(" ");
 }
@@ -126,7 +126,8 @@ function planeGroups(shown) {
     front: known.filter((trial) => here.has(trial.number)),
     elsewhere: known.filter((trial) => trial.fits && trial.on_front && !here.has(trial.number)),
     dominated: known.filter((trial) => trial.fits && !trial.on_front && !here.has(trial.number)),
-    unfit: known.filter((trial) => !trial.fits),
+    stopped: known.filter((trial) => trial.state === "stopped"),
+    unfit: known.filter((trial) => !trial.fits && trial.state !== "stopped"),
   };
 }
 
@@ -188,6 +189,7 @@ function drawPlane() {
       { symbol: "x-thin-open", size: 7 * scale, color: colors.warn, line: { width: 1.3 } },
       type,
     ),
+    pointTrace(groups.stopped, { ...hollow, size: 6 * scale, line: { color: colors.faint, width: 1.2 } }, type),
     pointTrace(groups.dominated, { size: 6.5 * scale, color: colors.faint }, type),
     pointTrace(groups.elsewhere, hollow, type),
     pointTrace(groups.front, { size: 10 * scale, color: colors.accent }, type),
@@ -266,6 +268,7 @@ function drawLegend() {
     el("li", {}, disc(5, "accent"), "front of these two"),
     el("li", {}, disc(4.4, "sheet", "accent"), `front of ${names}`),
     el("li", {}, disc(3.6, "faint"), "dominated"),
+    el("li", {}, disc(3.4, "sheet", "faint"), "stopped early"),
     el("li", {}, path("M5 3l8 8M13 3l-8 8", "warn"), "does not fit"),
     el("li", {}, path("M9 2l5 5-5 5-5-5z", "ink"), "measured"),
   );
