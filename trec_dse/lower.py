@@ -37,7 +37,6 @@ OWN = (
     *(TrecModule, LookupModule, PatternModule, GatherConv2d),
     *(ImageToSequence, SruRecurrence, GruRecurrence, LastStep),
 )
-FUSES = (Conv2d, DepthwiseConv2d, Dense, Add, LookupConv2d, PatternConv2d, SparseConv2d, TrecConv2d, TrecStripConv2d)
 
 
 class Tracer(fx.Tracer):
@@ -178,9 +177,10 @@ class _Builder:
         """Make an activation part of the operation before it."""
         index = self._maker(source)
         op = None if index is None else self.nodes[index].op
-        if index is None or not isinstance(op, FUSES) or len(source.users) != 1 or op.activation != "none":
+        # an operator that can apply an activation has a field for it
+        if index is None or op is None or getattr(op, "activation", None) != "none" or len(source.users) != 1:
             raise UnsupportedError(f"{node.name!r}: a ReLU must directly follow a convolution, a linear layer or a sum")
-        self.nodes[index] = replace(self.nodes[index], op=replace(op, activation=activation))
+        self.nodes[index] = replace(self.nodes[index], op=replace(op, activation=activation))  # type: ignore[type-var]
         self.alias(node, source)
 
     def window(self, node: fx.Node, source: fx.Node, layer: Any, fill: float = 0.0) -> Window:
