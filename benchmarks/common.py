@@ -14,6 +14,7 @@ import numpy.typing as npt
 from trec_dse.candidate import Candidate
 from trec_dse.codegen import generate, kernel_sources
 from trec_dse.device import Firmware
+from trec_dse.evaluate import stack_of
 from trec_dse.executors import twin
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import QuantizedGraph
@@ -62,14 +63,16 @@ def random_candidates(space: str, n: int, seed: int = 0) -> list[Candidate]:
 
 
 @contextmanager
-def linked(graph: QuantizedGraph, target: Target, compiler: Compiler | None = None) -> Iterator[Firmware]:
-    """The firmware of a network, in a folder that goes when the block ends."""
+def linked(
+    graph: QuantizedGraph, target: Target, compiler: Compiler | None = None, *, stack_bytes: int | None = None
+) -> Iterator[Firmware]:
+    """The firmware of a network, in a folder that goes when the block ends; `stack_bytes` if not what is estimated."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "firmware"
         manifest = {"manifest.json": json.dumps({"build_id": BUILD_ID})}
-        write_export(
-            folder, target, {**generate(graph, plan_memory(graph), BUILD_ID), **manifest}, kernel_sources(graph)
-        )
+        files = {**generate(graph, plan_memory(graph), BUILD_ID), **manifest}
+        reserved = stack_of(graph, target) if stack_bytes is None else stack_bytes
+        write_export(folder, target, files, kernel_sources(graph), stack_bytes=reserved)
         yield build_firmware(folder, target, compiler)
 
 

@@ -1,4 +1,4 @@
-"""Measure what the runtime and each kernel take in Flash with the installed compilers: writes trec_dse/footprint.json.
+"""Measure what the runtime and each kernel take in Flash and on the stack, and write trec_dse/footprint.json.
 
 For every board family and compiler, firmwares with few kernels are linked and their symbols are read; then random
 candidates are linked to fit what a call costs. Entries of compilers that are not installed are kept. Run it after
@@ -20,15 +20,18 @@ from trec_dse import codec, datasets, plugins
 from trec_dse.codegen import constant_bytes, network_calls
 from trec_dse.errors import ToolchainError
 from trec_dse.evaluate import untrained_graph
-from trec_dse.firmware import code_sizes
+from trec_dse.firmware import build_firmware, code_sizes, speak_text
 from trec_dse.footprint import BASE, TABLE, Footprint, load_footprints
 from trec_dse.graph import QuantizedGraph
 from trec_dse.quantize import quantize
 from trec_dse.resources import data_folder
+from trec_dse.stack_bound import StackOutline, stack_bound, stack_outline
 from trec_dse.target import Target, load_target
 from trec_dse.toolchain import Compiler, find_target_compiler
 
 N_SEEDS, N_FITTED = 12, 10
+RUN = "trec_net_run"
+STACK_BYTES = 4096  # of the firmwares that are measured: more than any needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +44,18 @@ class Linked:
     constants: int
     n_arguments: int
     static_bytes: int
+    stack: dict[str, int]
+    outline: StackOutline
 
 
 def link(graph: QuantizedGraph, target: Target, compiler: Compiler) -> Linked:
     """Link `graph` for `target` and tell its own constants from the rest."""
     calls = network_calls(graph)
-    with linked(graph, target, compiler) as firmware:
+    functions = {call.kernel.function for call in calls}
+    with linked(graph, target, compiler, stack_bytes=STACK_BYTES) as firmware:
         sizes = code_sizes(firmware)
+        stack = {function: stack_bound(firmware.elf, function).n_bytes for function in functions}
+        outline = stack_outline(firmware.elf, RUN)
     own = tuple(f"{call.name}_" for call in calls)
     names = {call.name for call in calls}
     symbols = {
@@ -56,12 +64,14 @@ def link(graph: QuantizedGraph, target: Target, compiler: Compiler) -> Linked:
         if symbol not in names and not symbol.startswith((*own, "(")) and symbol not in ("trec_net_run", "at")
     }
     return Linked(
-        functions=frozenset(call.kernel.function for call in calls),
+        functions=frozenset(functions),
         symbols=symbols,
         flash_bytes=firmware.flash_bytes,
         constants=sum(item.total for item in constant_bytes(graph).values()),
         n_arguments=sum(2 + len(call.inputs) + call.kernel.scratch for call in calls),
         static_bytes=firmware.static_bytes - 4 * max(1, sum(call.kernel.counts_clusters for call in calls)),
+        stack=stack,
+        outline=outline,
     )
 
 
@@ -84,10 +94,8 @@ def small_graphs(kinds: Sequence[str]) -> list[QuantizedGraph]:
 
 def measure(target: Target, compiler: Compiler) -> Footprint:
     """The footprint of one board family with one compiler."""
-    firmwares = sorted(
-        (link(graph, target, compiler) for graph in small_graphs(plugins.names("ops"))),
-        key=lambda item: len(item.functions),
-    )
+    graphs = small_graphs(plugins.names("ops"))
+    firmwares = sorted((link(graph, target, compiler) for graph in graphs), key=lambda item: len(item.functions))
     base = {s: size for s, size in firmwares[0].symbols.items() if all(s in other.symbols for other in firmwares)}
     symbols = {BASE: base}
     for item in firmwares:
@@ -95,7 +103,7 @@ def measure(target: Target, compiler: Compiler) -> Footprint:
         for function in item.functions - symbols.keys():
             symbols[function] = {s: size for s, size in item.symbols.items() if s not in known}
     static = max(item.static_bytes for item in firmwares)
-    draft = Footprint(compiler.name, target.core, target.platform, symbols, 0.0, 0.0, static)
+    draft = Footprint(compiler.name, target.core, target.platform, symbols, 0.0, 0.0, static, {}, 0)
     data = {name: datasets.placeholder(name) for name in ("digits", "cifar10")}
     candidates = [c for space in ("digits_tiny", "cifar10_cifarnet") for c in random_candidates(space, N_FITTED)]
     fitted = [link(untrained_graph(c, data[c.dataset]), target, compiler) for c in candidates]
@@ -107,12 +115,32 @@ def measure(target: Target, compiler: Compiler) -> Footprint:
         f" largest residual {max(map(abs, left)):.1f} B of {min(item.flash_bytes for item in fitted)} B and more",
         file=sys.stderr,
     )
-    return dataclasses.replace(draft, call_base=round(intercept, 2), call_argument=round(slope, 2))
+    stack, elsewhere = deepest([*firmwares, *fitted], text_outline(graphs[0], target, compiler))
+    return dataclasses.replace(
+        draft, call_base=round(intercept, 2), call_argument=round(slope, 2), stack=stack, stack_elsewhere=elsewhere
+    )
+
+
+def deepest(firmwares: Sequence[Linked], text: StackOutline) -> tuple[dict[str, int], int]:
+    """The most stack of every kernel and of the way to it, in any of these firmwares; and elsewhere."""
+    outlines = [text, *(item.outline for item in firmwares)]
+    stack = {BASE: max(outline.to for outline in outlines)}
+    for item in firmwares:
+        stack |= {function: max(n, stack.get(function, 0)) for function, n in item.stack.items()}
+    return stack, max(outline.elsewhere for outline in outlines)
+
+
+def text_outline(graph: QuantizedGraph, target: Target, compiler: Compiler) -> StackOutline:
+    """The stack of a firmware that answers text commands, around its network."""
+    with linked(graph, target, compiler, stack_bytes=STACK_BYTES) as firmware:
+        speak_text(firmware.folder, "ic01")
+        return stack_outline(build_firmware(firmware.folder, target, compiler).elf, RUN)
 
 
 def with_kernels(entry: Footprint, kinds: Sequence[str], target: Target, compiler: Compiler) -> Footprint:
     """`entry` with the kernels of these operators measured anew, all else as it is."""
-    symbols, starts = dict(entry.symbols), tuple(f"trec_{kind}_" for kind in kinds)
+    symbols, stack = dict(entry.symbols), dict(entry.stack)
+    starts = tuple(f"trec_{kind}_" for kind in kinds)
     for graph in small_graphs(kinds):
         found = link(graph, target, compiler)
         functions = {function for function in found.functions if function.startswith(starts)}
@@ -120,7 +148,8 @@ def with_kernels(entry: Footprint, kinds: Sequence[str], target: Target, compile
         known = set(entry.symbols[BASE]).union(*(entry.symbols[f] for f in found.functions - functions))
         own = {symbol: size for symbol, size in found.symbols.items() if symbol not in known}
         symbols |= dict.fromkeys(functions, own)
-    return dataclasses.replace(entry, symbols=symbols)
+        stack |= {function: found.stack[function] for function in functions}
+    return dataclasses.replace(entry, symbols=symbols, stack=stack)
 
 
 def main() -> None:

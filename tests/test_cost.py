@@ -12,7 +12,7 @@ from trec_dse.candidate import Candidate, TrecConfig, TrecPolicy
 from trec_dse.codegen import generate, kernel_sources
 from trec_dse.cost import cycles_of, violations
 from trec_dse.errors import TargetError
-from trec_dse.evaluate import cost_of, price, untrained_graph
+from trec_dse.evaluate import cost_of, price, stack_of, untrained_graph
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import Window, Work
 from trec_dse.memory import plan_memory
@@ -41,6 +41,37 @@ def test_a_kernel_that_one_compiler_never_built_is_priced_as_another_s(monkeypat
     found = footprint.footprint_for(BOARDS[1], "gcc")
     assert found.static_bytes == 99
     assert found.symbols == zig.symbols
+
+
+def measured(**changes: object) -> footprint.Footprint:
+    """A footprint of one kernel: 100 bytes lie on the stack when it is called, and it needs 421."""
+    symbols = {footprint.BASE: {"main": 50}, "trec_one_s8": {"trec_one_s8": 40}}
+    stack = {footprint.BASE: 100, "trec_one_s8": 421}
+    made = footprint.Footprint("zig", BOARDS[1].core, BOARDS[1].platform, symbols, 0.0, 0.0, 4, stack, 200)
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_the_reserved_stack_is_that_of_the_deepest_kernel_and_a_margin_in_whole_eights() -> None:
+    assert footprint.STACK_MARGIN == 27 * 4 + 52 == 160
+    assert measured().stack_bytes({"trec_one_s8"}) == 688  # 100 + 421 + 160 = 681
+    assert measured(stack_elsewhere=700).stack_bytes({"trec_one_s8"}) == 864  # 700 + 160 = 860
+    with pytest.raises(TargetError, match="trec_two_s8: its code was never measured with zig"):
+        measured().stack_bytes({"trec_two_s8"})
+
+
+def test_the_reserved_stack_holds_for_the_compiler_that_needs_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    greedy = measured(compiler="gcc", stack={footprint.BASE: 140, "trec_one_s8": 400})
+    other_core = measured(core="cortex-m7", stack={footprint.BASE: 999, "trec_one_s8": 999})
+    monkeypatch.setattr(footprint, "load_footprints", lambda: [measured(), greedy, other_core])
+    for compiler in ("gcc", "zig"):
+        found = footprint.footprint_for(BOARDS[1], compiler)
+        assert found.stack_bytes({"trec_one_s8"}) == 728  # 140 + 421 + 160 = 721
+
+
+def test_the_stack_of_every_measured_kernel_is_known() -> None:
+    for entry in footprint.load_footprints():
+        assert entry.stack.keys() == entry.symbols.keys()
+        assert 0 < entry.stack[footprint.BASE] < entry.stack_elsewhere < 512
 
 
 def test_a_convolution_counts_one_mac_per_weight_and_output_position() -> None:
@@ -86,10 +117,12 @@ def test_estimates_are_what_is_linked(candidate: Candidate, target: Target, tmp_
     graph = untrained_graph(candidate, datasets.placeholder(candidate.dataset))
     cost = cost_of(graph, target)
     files = {**generate(graph, plan_memory(graph), "0" * 16), "manifest.json": json.dumps({"build_id": "0" * 16})}
-    write_export(tmp_path / "fw", target, files, kernel_sources(graph))
+    write_export(tmp_path / "fw", target, files, kernel_sources(graph), stack_bytes=stack_of(graph, target))
     firmware = build_firmware(tmp_path / "fw", target)
     assert cost.arena_bytes == firmware.arena_bytes
     assert cost.stack_bytes == firmware.stack_bytes
+    assert firmware.stack_bound_bytes is not None
+    assert firmware.stack_bound_bytes + footprint.EXCEPTION_BYTES <= cost.stack_bytes < 2048
     assert cost.sram_bytes == pytest.approx(firmware.sram_bytes, rel=0.02)
     assert cost.flash_bytes == pytest.approx(firmware.flash_bytes, rel=0.02)
 
@@ -104,7 +137,7 @@ def test_limits_are_shares_of_the_board() -> None:
 
 def test_a_small_board_says_no_before_any_training() -> None:
     target = BOARDS[0]
-    regions = tuple(dataclasses.replace(r, size=2048) if r.name == target.ram_region else r for r in target.regions)
+    regions = tuple(dataclasses.replace(r, size=1024) if r.name == target.ram_region else r for r in target.regions)
     small = dataclasses.replace(target, regions=regions)
     found = price(CANDIDATES[0], small, datasets.placeholder("digits")).violations
     assert found["sram"] > 0 > found["flash"]

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 from test_every_op import random_images
 from test_every_op_on_the_twin import on_twin
-from twin_programs import BUILD_ID, M0_PLUS, M4
+from twin_programs import M0_PLUS, M4
 
 from trec_dse import codec
 from trec_dse.cli import main
-from trec_dse.codegen import generate, kernel_sources
 from trec_dse.datasets._types import placeholder
 from trec_dse.errors import StudyError
 from trec_dse.evaluate import host_network, untrained_graph
 from trec_dse.graph import QuantizedGraph
 from trec_dse.measure import read_manifest
-from trec_dse.memory import plan_memory
 from trec_dse.ops._four_bits import MOST_SHIFT
 from trec_dse.resources import data_folder
 from trec_dse.results import Evaluation
@@ -93,9 +91,8 @@ def test_oracle_and_host_agree_and_answers_differ(graph: QuantizedGraph) -> None
 @pytest.mark.parametrize("target", [M4, M0_PLUS], ids=lambda target: target.core)
 def test_boards_give_the_oracle_s_integers(graph: QuantizedGraph, target: Target, tmp_path: Path) -> None:
     images = random_images(graph, 2)
-    files = generate(graph, plan_memory(graph), BUILD_ID)
     expected = np.stack([graph.run(image)[graph.output] for image in images])
-    assert np.array_equal(on_twin(files, kernel_sources(graph), images, target, tmp_path), expected)
+    assert np.array_equal(on_twin(graph, images, target, tmp_path), expected)
 
 
 @pytest.mark.parametrize("left_behind", [None, "trec_dse/data/mnist"])

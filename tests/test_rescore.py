@@ -83,7 +83,7 @@ def test_what_did_not_fit_the_old_board_is_trained_on_resume(searched: tuple[Pat
 
 def test_a_smaller_board_turns_trials_infeasible(searched: tuple[Path, StudyRecord]) -> None:
     root, _ = searched
-    result = rescore(root / "old", board("nucleo-f746zg", sram_bytes=2500), root / "tiny")
+    result = rescore(root / "old", board("nucleo-f746zg", sram_bytes=1000), root / "tiny")
     states = [trial.state for trial in storage.load_study(root / "tiny").trials]
     assert result.n_infeasible == states.count("infeasible") > 0
 

@@ -11,11 +11,12 @@ from tiny_network import write_tiny_export
 
 from trec_dse.codegen import generate, kernel_sources
 from trec_dse.errors import DoesNotFitError, ToolchainError
+from trec_dse.evaluate import stack_of
 from trec_dse.executors import twin
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.memory import plan_memory
 from trec_dse.resources import data_folder
-from trec_dse.stack_bound import Function, _deepest, _Reader, read_functions, stack_bound
+from trec_dse.stack_bound import Function, _deepest, _outline, _Reader, read_functions, stack_bound
 from trec_dse.target import Target, load_target
 
 BUILD_ID = "00112233445566aa"
@@ -72,6 +73,37 @@ def test_a_call_through_a_register_and_a_frame_of_unknown_size_are_noticed() -> 
     assert read(0x44A5).has_unknown_frame  # add sp, r4
 
 
+def test_a_register_that_holds_a_constant_makes_a_frame_of_known_size() -> None:
+    # ldr r4, [pc, #4]; add sp, r4; then b to itself, and the literal -788 behind it
+    words = np.array([-788], dtype="<i4").view("<u2").tolist()
+    assert read(0x4C01, 0x44A5, 0xE7FE, 0xBF00, *words, data=((AT + 8, AT + 12),)).frame == 788
+    # movs r3, #189; lsls r3, r3, #2; add sp, r3: 756 bytes are given back
+    given_back = read(0x23BD, 0x009B, 0x449D)
+    assert (given_back.frame, given_back.has_unknown_frame) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        (0x3C04,),  # subs r4, #4
+        (0xBC10,),  # pop {r4}
+        (0xCB10,),  # ldmia r3!, {r4}
+        (0xF000, 0xF802),  # bl
+    ],
+)
+def test_a_register_that_something_may_have_written_to_holds_no_constant(between: tuple[int, ...]) -> None:
+    assert read(0x4C01, *between, 0x44A5).has_unknown_frame
+
+
+def test_the_stack_around_a_function_is_the_way_to_it_and_the_deepest_way_past_it() -> None:
+    root, way = Function("Reset_Handler", 1, 2, 8, (2, 3)), Function("way", 2, 2, 100, (4,))
+    past, inner = Function("past", 3, 2, 160), Function("inner", 4, 2, 24, (5,))
+    kernel = Function("kernel", 5, 2, 1000)
+    functions = {each.address: each for each in (root, way, past, inner, kernel)}
+    found = _outline(root, inner, functions)
+    assert (found.to, found.elsewhere) == (8 + 100 + 24, 8 + 160)
+
+
 def test_literals_among_the_code_are_no_instructions() -> None:
     assert read(0x4800, 0x4770, 0xB084, 0xB084, data=((AT + 4, AT + 8),)).frame == 0
 
@@ -105,10 +137,11 @@ def test_what_has_no_bound_is_told(changed: dict[str, object], said: str) -> Non
 def test_no_inference_uses_more_than_the_bound_and_most_come_near(name: str, kind: str, tmp_path: Path) -> None:
     target, (_, graph, _) = board(name), random_network(kind, 3)
     files = {**generate(graph, plan_memory(graph), BUILD_ID), "manifest.json": json.dumps({"build_id": BUILD_ID})}
-    write_export(tmp_path / "net", target, files, kernel_sources(graph))
+    reserved = stack_of(graph, target)
+    write_export(tmp_path / "net", target, files, kernel_sources(graph), stack_bytes=reserved)
     firmware = build_firmware(tmp_path / "net", target)
     bound, of_run = firmware.stack_bound_bytes, firmware.run_stack_bytes
-    assert bound is not None and of_run is not None and of_run < bound < firmware.stack_bytes
+    assert bound is not None and of_run is not None and of_run < bound < firmware.stack_bytes == reserved
     with twin.open(firmware.elf, target) as executor:
         used = max(executor.infer(image).stack_bytes for image in random_images(graph, 2))
     assert used <= bound <= 1.5 * used

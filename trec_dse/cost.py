@@ -15,8 +15,6 @@ from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.results import Cost, LayerCost, TrecCost
 from trec_dse.target import Target
 
-STACK_BYTES = 2048
-
 
 def estimate(graph: QuantizedGraph, plan: MemoryPlan, target: Target, footprint: Footprint) -> Cost:
     """Bytes, MACs and cycles of `graph` on `target`.
@@ -27,7 +25,7 @@ def estimate(graph: QuantizedGraph, plan: MemoryPlan, target: Target, footprint:
     layers = tuple(_layer(graph, node, target, constants[node.name].total) for node in graph.nodes)
     calls = network_calls(graph)
     n_arguments = sum(2 + len(call.inputs) + call.kernel.scratch for call in calls)
-    code = footprint.code_bytes({call.kernel.function for call in calls}, n_arguments)
+    functions = {call.kernel.function for call in calls}
     n_counters = max(1, sum(call.kernel.counts_clusters for call in calls))
     weights = sum(item.total for item in constants.values())
     return Cost(
@@ -37,10 +35,10 @@ def estimate(graph: QuantizedGraph, plan: MemoryPlan, target: Target, footprint:
         worst_cycles=sum(_cycles(node, graph, target, worst=True) for node in graph.nodes),
         clock_hz=target.clock_hz,
         weight_bytes=weights,
-        code_bytes=code,
+        code_bytes=footprint.code_bytes(functions, n_arguments),
         arena_bytes=plan.size,
         static_bytes=footprint.static_bytes + 4 * n_counters,
-        stack_bytes=STACK_BYTES,
+        stack_bytes=footprint.stack_bytes(functions),
         layers=layers,
         buffers=plan.buffers,
         run_mw=None if target.power is None else target.power.run_mw,

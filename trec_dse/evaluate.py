@@ -165,6 +165,11 @@ def cost_of(graph: QuantizedGraph, target: Target) -> Cost:
     return estimate(graph, plan_memory(graph), target, footprint_for(target, compiler))
 
 
+def stack_of(graph: QuantizedGraph, target: Target) -> int:
+    """Bytes that the firmware of an int8 network reserves for its stack, whichever compiler builds it."""
+    return footprint_for(target, "zig").stack_bytes({call.kernel.function for call in network_calls(graph)})
+
+
 def load_dataset(candidate: Candidate, data_dir: Path | None) -> Dataset:
     """The candidate's data as its network reads them, the validation split cut to what the recipe asks for."""
     dataset, n = as_read(datasets.load(candidate.dataset, data_dir), candidate), candidate.recipe.n_validation

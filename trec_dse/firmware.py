@@ -246,7 +246,10 @@ def _stack_bounds(path: Path, reserved: int) -> tuple[int | None, int | None]:
         return None, None
     if bound.n_bytes > reserved:
         chain = " -> ".join(f"{name} ({frame})" for name, frame in bound.chain)
-        raise DoesNotFitError(f"the stack can grow to {bound.n_bytes} bytes, {reserved} are reserved: {chain}")
+        raise DoesNotFitError(
+            f"the stack can grow to {bound.n_bytes} bytes, {reserved} are reserved: {chain}. "
+            f"board/board.h says how many; benchmarks/footprint.py measures what this compiler needs"
+        )
     return bound.n_bytes, of_run.n_bytes
 
 

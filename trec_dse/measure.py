@@ -15,7 +15,7 @@ from trec_dse.codegen import generate, generate_answers, kernel_sources
 from trec_dse.datasets import Dataset
 from trec_dse.device import Executor, Firmware, Int8Array
 from trec_dse.errors import InputError, StudyError
-from trec_dse.evaluate import UNUSED_BUILD_ID, host_network, int8_images, load_dataset, network_folder
+from trec_dse.evaluate import UNUSED_BUILD_ID, host_network, int8_images, load_dataset, network_folder, stack_of
 from trec_dse.executors import twin
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import QuantizedGraph
@@ -62,7 +62,7 @@ def export(
         **generate_answers(images, answers),
         MANIFEST: codec.to_json(manifest),
     }
-    write_export(folder, target, files, kernel_sources(graph))
+    write_export(folder, target, files, kernel_sources(graph), stack_bytes=stack_of(graph, target))
     save_graph(graph, folder / MODEL)
     return manifest
 

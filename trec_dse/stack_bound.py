@@ -3,7 +3,8 @@
 Every instruction of a function that lowers the stack pointer counts as if it were executed, once. That is the frame, or
 more than it where a function has several ways in. Compilers make no loops around such instructions, and arrays of
 variable length are not used here. Calls are followed by their addresses; where one goes through a register, `THROUGH`
-says whom it reaches. Recursion, and calls that nothing is known of, have no bound and are errors.
+says whom it reaches. Recursion, and calls that nothing is known of, have no bound and are errors. Small cores make room
+for large frames by adding a register to the stack pointer: it must hold a constant.
 
 Thumb encodings: ARM DDI 0403E, A7.7.
 """
@@ -18,6 +19,7 @@ from elftools.elf.sections import SymbolTableSection
 from trec_dse.errors import ToolchainError
 
 ENTRY = "Reset_Handler"
+_DEEPEST = 1 << 24  # more than any stack
 THROUGH = dict.fromkeys(("trec_frame_write", "put_stuffed", "put_block"), ("trec_port_write",))
 
 
@@ -42,6 +44,15 @@ class StackBound:
     chain: tuple[tuple[str, int], ...]
 
 
+@dataclass(frozen=True)
+class StackOutline:
+    """The stack around one function: `to` is what lies on it when that one has been entered, its own frame included;
+    `elsewhere` the most that is needed by chains of calls that it is not on."""
+
+    to: int
+    elsewhere: int
+
+
 @dataclass
 class _Reader:
     """Walks over the instructions of one function."""
@@ -53,6 +64,7 @@ class _Reader:
     calls: list[int] = field(default_factory=list)
     has_unknown_call: bool = False
     has_unknown_frame: bool = False
+    constants: dict[int, int] = field(default_factory=dict)  # register -> what it is known to hold
 
     def run(self, data: Sequence[tuple[int, int]]) -> None:
         """Read all instructions but for the bytes of the address ranges `data`."""
@@ -83,10 +95,38 @@ class _Reader:
             self._jump(at + 4 + 2 * _signed(half & 0x7FF, 11))
         elif half & 0xFF87 == 0x4780:  # blx register
             self.has_unknown_call = True
-        elif half & 0xFF87 == 0x4485:  # add sp, register: by how much is not known
+        elif half & 0xFF87 == 0x4485:  # add sp, register
+            self._add(half >> 3 & 15)
+        self._remember(at, half)
+
+    def _add(self, register: int) -> None:
+        """A register to the stack pointer: what is positive gives room back."""
+        if register in self.constants:
+            self.frame += max(0, -_signed(self.constants[register], 32))
+        else:
             self.has_unknown_frame = True
 
+    def _remember(self, at: int, half: int) -> None:
+        """Constants in registers: forgotten where the instruction could have written to the register."""
+        low, high, number = half & 7, half >> 8 & 7, half & 0xFF
+        shifted = self.constants.get(half >> 3 & 7)
+        if half & 0xFE00 == 0xBC00 or half & 0xF800 == 0xC800:  # pop, ldm
+            self.constants.clear()
+        self.constants.pop(low, None)
+        self.constants.pop(high, None)
+        if half & 0xF800 == 0x4800:  # ldr register, literal
+            self.constants[high] = self._word((at + 4 & ~3) + 4 * number)
+        elif half & 0xF800 == 0x2000:  # movs register, #imm
+            self.constants[high] = number
+        elif half & 0xF800 == 0 and shifted is not None:  # lsls register, register, #imm
+            self.constants[low] = shifted << (half >> 6 & 31) & 0xFFFFFFFF
+
+    def _word(self, at: int) -> int:
+        offset = at - self.start
+        return int.from_bytes(self.code[offset : offset + 4], "little")
+
     def _wide(self, at: int, first: int, second: int) -> None:
+        self.constants.clear()
         if first == 0xE92D:  # push.w
             self.frame += 4 * second.bit_count()
         elif first & 0xFFBF == 0xED2D and second & 0xE00 == 0xA00:  # vpush
@@ -120,13 +160,41 @@ def stack_bound(path: Path, function: str = ENTRY) -> StackBound:
 
     Raises ToolchainError if the file is none, lacks the function, or calls what cannot be followed.
     """
+    functions = _callable(path)
+    return _deepest(_named(function, functions, path), functions, (), {})
+
+
+def stack_outline(path: Path, function: str) -> StackOutline:
+    """What the stack of an ELF looks like around one of its functions, whatever that one calls.
+
+    Raises ToolchainError if the file is none, lacks the function, or calls what cannot be followed.
+    """
+    functions = _callable(path)
+    return _outline(_named(ENTRY, functions, path), _named(function, functions, path), functions)
+
+
+def _outline(entry: Function, inner: Function, functions: Mapping[int, Function]) -> StackOutline:
+    without = replace(inner, frame=0, calls=())
+    elsewhere = _deepest(entry, {**functions, inner.address: without}, (), {}).n_bytes
+    deep = replace(inner, frame=_DEEPEST, calls=())  # so deep that the deepest chain is the one that leads to it
+    to = _deepest(entry, {**functions, inner.address: deep}, (), {}).n_bytes - _DEEPEST + inner.frame
+    return StackOutline(to, elsewhere)
+
+
+def _callable(path: Path) -> dict[int, Function]:
+    """The functions of an ELF by address, with what they reach through registers."""
     functions = read_functions(path)
     by_name = {each.name: each for each in functions}
-    by_address = {each.address: _with_known_calls(each, by_name) for each in functions}
-    root = next((each for each in functions if each.name == function), None)
-    if root is None:
-        raise ToolchainError(f"{path}: has no function {function!r}; there are {', '.join(f.name for f in functions)}")
-    return _deepest(by_address[root.address], by_address, (), {})
+    return {each.address: _with_known_calls(each, by_name) for each in functions}
+
+
+def _named(name: str, functions: Mapping[int, Function], path: Path) -> Function:
+    found = next((each for each in functions.values() if each.name == name), None)
+    if found is None:
+        raise ToolchainError(
+            f"{path}: has no function {name!r}; there are {', '.join(f.name for f in functions.values())}"
+        )
+    return found
 
 
 def _with_known_calls(function: Function, by_name: Mapping[str, Function]) -> Function:
