@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from trec_dse import codec
-from trec_dse.codegen import generate, generate_answers, kernel_sources
+from trec_dse.calibration import TWIN, Context, Record, Store, context_of, layer_records, now
+from trec_dse.codegen import generate, generate_answers, kernel_sources, network_calls
 from trec_dse.datasets import Dataset
 from trec_dse.device import Executor, Firmware, Int8Array
 from trec_dse.errors import InputError, StudyError
@@ -20,10 +21,12 @@ from trec_dse.executors import twin
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import QuantizedGraph
 from trec_dse.memory import plan_memory
+from trec_dse.quantize import with_clusters
 from trec_dse.results import Evaluation, Measurement, MeasureRequest
 from trec_dse.storage import evaluation_path, read_evaluation
 from trec_dse.store import load_graph, save_graph
 from trec_dse.target import Target
+from trec_dse.toolchain import find_target_compiler
 from trec_dse.validate import ValidationRun, validate
 
 MANIFEST, MODEL = "manifest.json", "model"
@@ -132,6 +135,28 @@ def measurement(run: ValidationRun, n_oracle_mismatches: int, firmware: Firmware
     )
 
 
+def whole_record(graph: QuantizedGraph, run: Measurement, context: Context, network: str) -> Record:
+    """A measurement of a whole network as one that the board's costs can be learned from."""
+    names = [call.node for call in network_calls(graph) if call.kernel.counts_clusters]
+    counted = with_clusters(graph, dict(zip(names, run.n_clusters, strict=True)))
+    return Record(context, network, now(), run.n_images, float(run.cycles), layer_records(counted, {}))
+
+
+def keep(record: Record, measured: Measurement, store: Store | None = None) -> str:
+    """Add what was measured to the user's store; returns why not, "" if it was.
+
+    What answers wrongly is no measurement of this network. A store that cannot be written spoils no validation.
+    """
+    store = store or Store.default()
+    if store is None or measured.n_mismatches:
+        return ""
+    try:
+        store.append(record)
+    except StudyError as problem:
+        return str(problem)
+    return ""
+
+
 def accuracy_on_test(graph: QuantizedGraph, dataset: Dataset) -> float:
     """Accuracy of the C code on the whole test split."""
     with host_network(graph) as network:
@@ -167,6 +192,10 @@ def measure(request: MeasureRequest, progress: Callable[[str], None]) -> Evaluat
             on_image=lambda n: progress(f"image {n}/{request.n_images} on the twin"),
         )
     measured = measurement(run, n_wrong, firmware, request.target.clock_hz)
+    context = context_of(request.target, find_target_compiler(), TWIN)
+    warning = keep(whole_record(graph, measured, context, evaluation.key), measured)
+    if warning:
+        progress(warning)
     return with_test_accuracy(replace(evaluation, measured=measured), graph, dataset)
 
 

@@ -21,3 +21,15 @@ def cache_folder() -> Path:
     """The user's cache for downloaded data and compiled helpers (XDG rule)."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base else Path.home() / ".cache") / "trec_dse"
+
+
+def calibration_folder() -> Path | None:
+    """Where measurements of boards are kept beyond the studies that made them; None: nowhere.
+
+    The variable TREC_DSE_CALIBRATION names the folder, or is "off"; without it, it is the user's data (XDG rule).
+    """
+    named = os.environ.get("TREC_DSE_CALIBRATION", "")
+    if named == "off":
+        return None
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return Path(named) if named else (Path(base) if base else Path.home() / ".local" / "share") / "trec_dse" / "boards"

@@ -87,6 +87,23 @@ class Power:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What a target's timing was learned from, beyond its file.
+
+    Attributes:
+        board: "twin", or the board's id; key: hash of the costs; n_networks, n_samples: measurements behind them.
+        mean_error, p95_error: of measurements that were held out, in per cent; None where there were too few.
+    """
+
+    board: str
+    key: str
+    n_networks: int
+    n_samples: int
+    mean_error: float | None = None
+    p95_error: float | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """A board: what the linker, the planner, the cycle model and the port need to know.
 
@@ -96,6 +113,7 @@ class Target:
         timing: cycles per unit of work of each kernel, as `cost.py` names them; fitted on the twin.
         power: what it draws; None where no figure for this chip at this clock is at hand, and then nothing has energy.
         sources: where the figures come from.
+        calibration: what `timing` was learned from; None where it is the file's own.
     """
 
     name: str
@@ -112,6 +130,7 @@ class Target:
     timing: Mapping[str, float] = field(default_factory=dict)
     power: Power | None = None
     sources: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
     def region(self, name: str) -> Region:
         """The region of that name."""

@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         _train,
         _import,
         _targets,
+        _calibrate,
         _doctor,
     )
     for add in adders:
@@ -70,6 +71,16 @@ def _verb(verbs: _Verbs, name: str, summary: str, example: str) -> argparse.Argu
 def _target(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     names = ", ".join(plugins.data_names("targets", ".toml"))
     parser.add_argument("--target", required=required, metavar="T", help=f"a board ({names}) or the path of a .toml")
+
+
+def _cycles(parser: argparse.ArgumentParser, default: str = "file") -> None:
+    parser.add_argument(
+        "--cycles",
+        default=default,
+        metavar="C",
+        help="whose cycle costs: file, the board file's; learned, from the board that was measured last, or else its "
+        "twin; twin; or a board's id (default %(default)s)",
+    )
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +121,7 @@ def _search(verbs: _Verbs) -> None:
     )
     parser.add_argument("space", help=f"a search space ({spaces}) or the path of a .py, which is run")
     _target(parser)
+    _cycles(parser)
     parser.add_argument("--trials", type=_positive, default=50, metavar="N", help="candidates in the end (default 50)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the study's folder (default runs/SPACE-TARGET)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the sampler (default 0)")
@@ -239,6 +251,7 @@ def _rescore(verbs: _Verbs) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder")
     _target(parser)
+    _cycles(parser)
     parser.add_argument("--out", type=Path, metavar="DIR2", help="the new study's folder (default DIR-TARGET)")
 
 
@@ -278,6 +291,9 @@ def _validate(verbs: _Verbs) -> None:
     tools = ("auto", *TOOLS, DRIVE)
     parser.add_argument("--flash", choices=tools, help="write the firmware to the board first; needs --port")
     parser.add_argument("--images", type=_positive, default=100, metavar="N", help="test images (default 100)")
+    parser.add_argument(
+        "--profile", action="store_true", help="the twin's cycles, instructions and stalls by layer and by function"
+    )
     _data(parser)
 
 
@@ -294,6 +310,7 @@ def _estimate(verbs: _Verbs) -> None:
         help=f"a search space, sampled at random, or one candidate: {_CANDIDATE_HELP}",
     )
     _target(parser)
+    _cycles(parser)
     parser.add_argument("--samples", type=_positive, default=10, metavar="N", help="candidates of a space (default 10)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the samples (default 0)")
     _data(parser)
@@ -308,6 +325,7 @@ def _train(verbs: _Verbs) -> None:
     )
     parser.add_argument("candidate", metavar="CANDIDATE", help=_CANDIDATE_HELP)
     _target(parser)
+    _cycles(parser)
     parser.add_argument("--out", type=Path, default=Path("runs/one"), metavar="DIR", help="default %(default)s")
     _data(parser)
 
@@ -343,6 +361,25 @@ def _targets(verbs: _Verbs) -> None:
     parser.add_argument("action", nargs="?", choices=("list", "import"), default="list", help="default: list")
     parser.add_argument("board", type=Path, nargs="?", metavar="BOARD", help="the .json to import")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the .toml to write (default: the board's name, here)")
+
+
+def _calibrate(verbs: _Verbs) -> None:
+    parser = _verb(
+        verbs,
+        "calibrate",
+        "measure a designed set of layers on a board's twin, and learn from it what the work of a layer costs",
+        "trec-dse calibrate --target nucleo-f446re && "
+        "trec-dse search digits_tiny --target nucleo-f446re --cycles learned",
+    )
+    parser.description = f"""{parser.description}
+
+Minutes; what was measured stays measured, so an interrupted run goes on where it stopped. The measurements are kept in
+~/.local/share/trec_dse/boards, or the folder that TREC_DSE_CALIBRATION names, together with those that `validate`
+makes on boards; never mixed: another compiler, clock, board file or release of the kernels is another context.
+Estimates take them where --cycles asks for it, and a study keeps the costs that it was started with."""
+    _target(parser)
+    _cycles(parser, "learned")
+    parser.add_argument("--no-measure", action="store_true", help="learn only from what was measured already")
 
 
 def _doctor(verbs: _Verbs) -> None:

@@ -6,19 +6,20 @@ from pathlib import Path
 
 from trec_dse import codec, datasets, plugins
 from trec_dse.candidate import Candidate
+from trec_dse.cli.boards import board_of, costs_text
 from trec_dse.cli.output import KIB, cost_json, print_cost, print_json, print_table
 from trec_dse.datasets import Dataset, Shape
-from trec_dse.errors import DatasetError, TargetError
+from trec_dse.errors import DatasetError
 from trec_dse.evaluate import as_read, price
 from trec_dse.networks import brought_shape
 from trec_dse.results import Cost
 from trec_dse.search_space import load_candidate, load_search_space, sample_at_random
-from trec_dse.target import Target, load_target
+from trec_dse.target import Target
 
 
 def run(args: argparse.Namespace) -> int:
     """One candidate in full, or random candidates of a space as a table. 1 if the one candidate does not fit."""
-    target = load_target(plugins.data_file("targets", args.target, ".toml", TargetError))
+    target = board_of(args)
     if args.what.endswith(".json") or args.what in plugins.data_names("presets", ".json"):
         return _one(load_candidate(args.what), target, args)
     space = load_search_space(args.what)
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     rows = [_row(candidate, cost) for candidate, cost in zip(candidates, costs, strict=True)]
     title = f"{space.name} on {target.name}: {len(rows)} random candidates, untrained"
     print_table(title, ["network", "TREC", "SRAM KiB", "Flash KiB", "million MACs", "ms"], rows)
+    if target.calibration is not None:
+        print(f"cycles by the costs of {costs_text(target.calibration)}")
     return 0
 
 
@@ -54,6 +57,7 @@ def _one(candidate: Candidate, target: Target, args: argparse.Namespace) -> int:
         )
         return 0 if fits else 1
     print_cost(priced.cost)
+    print(f"cycles   by the costs of {costs_text(target.calibration)}")
     if not fits:
         over = ", ".join(f"{name} by {100 * v:.1f} %" for name, v in priced.violations.items() if v > 0)
         print(f"does not fit {target.name}: {over}", file=sys.stderr)

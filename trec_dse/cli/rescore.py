@@ -4,17 +4,16 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from trec_dse import plugins, storage
+from trec_dse import storage
 from trec_dse.cli import status
+from trec_dse.cli.boards import board_of
 from trec_dse.cli.output import print_json
-from trec_dse.errors import TargetError
 from trec_dse.rescore import rescore
-from trec_dse.target import load_target
 
 
 def run(args: argparse.Namespace) -> int:
     """Price every trial anew and show the new front."""
-    target = load_target(plugins.data_file("targets", args.target, ".toml", TargetError))
+    target = board_of(args)
     out = args.out or Path(f"{args.folder}-{target.name}")
     result = rescore(args.folder, target, out)
     if args.json:

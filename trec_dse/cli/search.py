@@ -3,19 +3,18 @@
 import argparse
 from pathlib import Path
 
-from trec_dse import plugins
 from trec_dse.cli import finish
-from trec_dse.errors import SearchSpaceError, TargetError
+from trec_dse.cli.boards import board_of
+from trec_dse.errors import SearchSpaceError
 from trec_dse.explore import explore
 from trec_dse.progress import open_view
 from trec_dse.search_space import load_search_space
 from trec_dse.settings import N_START, ExploreSettings, SamplerSettings
-from trec_dse.target import load_target
 
 
 def run(args: argparse.Namespace) -> int:
     """Search, validate the front, write the report."""
-    target = load_target(plugins.data_file("targets", args.target, ".toml", TargetError))
+    target = board_of(args)
     space = load_search_space(args.space)
     if not space.name:
         raise SearchSpaceError(f"{args.space}: a search space needs a name")

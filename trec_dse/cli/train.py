@@ -3,20 +3,19 @@
 import argparse
 import sys
 
-from trec_dse import codec, plugins
+from trec_dse import codec
+from trec_dse.cli.boards import board_of
 from trec_dse.cli.output import print_cost, print_evaluation, print_json
 from trec_dse.durable import write_text
-from trec_dse.errors import TargetError
 from trec_dse.evaluate import evaluate
 from trec_dse.results import EvaluateRequest
 from trec_dse.search_space import load_candidate
 from trec_dse.storage import evaluation_path
-from trec_dse.target import load_target
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, quantise and price it; 1 if it cannot fit the board."""
-    target = load_target(plugins.data_file("targets", args.target, ".toml", TargetError))
+    target = board_of(args)
     candidate = load_candidate(args.candidate)
     path = evaluation_path(args.out, candidate.key)
     data = None if args.data is None else str(args.data)

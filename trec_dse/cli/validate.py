@@ -4,32 +4,38 @@ import argparse
 import sys
 
 from trec_dse import codec
-from trec_dse.cli.output import print_json
+from trec_dse.calibrate import profile_record
+from trec_dse.calibration import TWIN, context_of
+from trec_dse.cli.output import print_json, print_table
+from trec_dse.device import Firmware
 from trec_dse.durable import write_text
 from trec_dse.errors import InputError
+from trec_dse.evaluate import load_dataset
 from trec_dse.executors import serial, twin
 from trec_dse.executors.serial import SerialExecutor
 from trec_dse.firmware import build_firmware
 from trec_dse.flash import flash
-from trec_dse.measure import measurement, read_manifest, run_on_device
+from trec_dse.measure import MODEL, Manifest, ask, keep, measurement, read_manifest, run_on_device, whole_record
+from trec_dse.profiling import NetworkProfile, profile_network
+from trec_dse.results import Measurement
+from trec_dse.store import load_graph
+from trec_dse.toolchain import find_target_compiler
+from trec_dse.twin.places import Tally
+from trec_dse.validate import ValidationRun
 
 MEASUREMENT = "measurement.json"
+N_PROFILED = 10  # images, at most: cycles differ little between them
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the images, write FOLDER/measurement.json; exit code 1 on any mismatch."""
     if args.flash is not None and args.port is None:
         raise InputError("--flash writes to a board: name its port too, or leave it to --port auto")
+    if args.profile and args.port is not None:
+        raise InputError("--profile looks into the twin; a board tells only the cycles of whole inferences")
     manifest = read_manifest(args.folder)
-    target = manifest.target
-    firmware = build_firmware(args.folder, target)
-    if args.port is None:
-        executor: SerialExecutor = twin.open(firmware.elf, target, build_id=manifest.build_id)
-    else:
-        port = serial.find_port(args.port, target)
-        if args.flash is not None:
-            flash(firmware.elf, target, None if args.flash == "auto" else args.flash)
-        executor = serial.open(port, baud=target.serial.baud, build_id=manifest.build_id)
+    firmware = build_firmware(args.folder, manifest.target)
+    executor, board = _open(args, manifest, firmware)
 
     def on_image(n: int) -> None:
         if sys.stderr.isatty():
@@ -39,11 +45,56 @@ def run(args: argparse.Namespace) -> int:
         done, n_wrong = run_on_device(
             executor, args.folder, data_dir=args.data, n_images=args.images, on_image=on_image
         )
-    measured = measurement(done, n_wrong, firmware, target.clock_hz)
+    measured = measurement(done, n_wrong, firmware, manifest.target.clock_hz)
     write_text(args.folder / MEASUREMENT, codec.to_json(measured))
+    profile = _profile(args, manifest, firmware) if args.profile else None
+    _keep(args, manifest, measured, board, profile)
     if args.json:
-        print_json(codec.unstructure(measured))
-        return 1 if measured.n_mismatches else 0
+        layers = {} if profile is None else {"profile": codec.unstructure(profile.layers)}
+        print_json({**codec.unstructure(measured), **layers})
+    else:
+        _print(measured, done, n_wrong)
+        if profile is not None:
+            _print_profile(profile)
+    return 1 if measured.n_mismatches else 0
+
+
+def _open(args: argparse.Namespace, manifest: Manifest, firmware: Firmware) -> tuple[SerialExecutor, str]:
+    """The device, flashed where that is asked for, and what tells it from others of its kind."""
+    target = manifest.target
+    if args.port is None:
+        return twin.open(firmware.elf, target, build_id=manifest.build_id), TWIN
+    port = serial.find_port(args.port, target)
+    board = serial.board_id(port)
+    if args.flash is not None:
+        flash(firmware.elf, target, None if args.flash == "auto" else args.flash)
+    return serial.open(port, baud=target.serial.baud, build_id=manifest.build_id), board
+
+
+def _profile(args: argparse.Namespace, manifest: Manifest, firmware: Firmware) -> NetworkProfile:
+    """Where the twin spends its cycles, on the first of the images."""
+    graph = load_graph(args.folder / MODEL)
+    dataset = load_dataset(manifest.evaluation.candidate, args.data)
+    images = ask(graph, dataset, min(args.images, N_PROFILED)).images
+    return profile_network(graph, firmware.elf, manifest.target, list(images))
+
+
+def _keep(
+    args: argparse.Namespace, manifest: Manifest, measured: Measurement, board: str, profile: NetworkProfile | None
+) -> None:
+    """Add the measurement to those that the board's costs are learned from."""
+    context = context_of(manifest.target, find_target_compiler(), board)
+    key = manifest.evaluation.key
+    if profile is None:
+        record = whole_record(load_graph(args.folder / MODEL), measured, context, key)
+    else:
+        record = profile_record(profile, context, key)
+    warning = keep(record, measured)
+    if warning:
+        print(warning, file=sys.stderr)
+
+
+def _print(measured: Measurement, done: ValidationRun, n_wrong: int) -> None:
     print(
         f"{measured.executor}: {measured.n_images} images, {measured.n_mismatches} mismatches, "
         f"accuracy {100 * measured.accuracy:.2f} %"
@@ -56,4 +107,27 @@ def run(args: argparse.Namespace) -> int:
         print(f"image {mismatch.index}: expected {list(mismatch.expected)}, found {list(mismatch.found)}")
     if n_wrong:
         print(f"{n_wrong} images on which the host build and the integer oracle disagree")
-    return 1 if measured.n_mismatches else 0
+
+
+def _print_profile(profile: NetworkProfile, n_functions: int = 12) -> None:
+    """Cycles, instructions and stalls by layer, and by the functions that take most."""
+    headings = ["cycles", "share", "instructions", "stalls: code", "data"]
+    total = profile.total
+
+    def figures(spent: Tally) -> list[str]:
+        share = f"{100 * spent.cycles / total.cycles:.1f} %"
+        rest = (spent.n_instructions, spent.code_stalls, spent.data_stalls)
+        return [f"{spent.cycles:,}", share, *(f"{number:,}" for number in rest)]
+
+    rows = []
+    for layer in profile.layers:
+        per_mac = "-" if layer.cycles_per_mac is None else f"{layer.cycles_per_mac:.2f}"
+        rows.append([layer.name, layer.op, *figures(layer.spent), f"{layer.macs:,}", per_mac])
+    rows.append(["all", "", *figures(total), f"{sum(layer.macs for layer in profile.layers):,}", ""])
+    print()
+    print_table(f"Layers, mean of {profile.n_images} images", ["layer", "op", *headings, "MACs", "cycles/MAC"], rows)
+    print()
+    functions = list(profile.functions.items())
+    rest = sum((spent for _, spent in functions[n_functions:]), Tally())
+    shown = functions[:n_functions] + ([("others", rest)] if rest.n_instructions else [])
+    print_table("Functions", ["function", *headings], [[name, *figures(spent)] for name, spent in shown])

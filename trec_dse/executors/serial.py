@@ -253,6 +253,14 @@ def find_port(name: str, target: Target) -> str:
     raise PortError(f"{len(found)} ports could be a {target.name}: {', '.join(found)}; name one of them")
 
 
+def board_id(port: str) -> str:
+    """What tells one board from another: the serial number of its probe, or the port where that has none."""
+    for found in list_ports.comports():
+        if found.device == port and found.serial_number:
+            return str(found.serial_number)
+    return port
+
+
 def _usb_ids(vid: int | None, pid: int | None) -> str:
     return f"{vid:04x}:{pid:04x}" if vid is not None and pid is not None else ""
 

@@ -18,6 +18,7 @@ typedef struct {
     uint8_t starts_misaligned;
     uint8_t predictor; /* 0 and 1 predict straight on, 2 and 3 predict taken */
     uint8_t unused;
+    uint32_t function; /* its number in a profile */
 } block;
 
 typedef struct {
@@ -29,6 +30,27 @@ typedef struct {
     uint32_t reads_ahead; /* the line behind the latest one is on its way, and costs nothing */
     uint32_t latest;      /* tag of the latest access */
 } cache;
+
+typedef struct {
+    uint64_t cycles;
+    uint64_t n_instructions;
+    uint64_t code_stalls; /* cycles lost for want of a line of code, and of data */
+    uint64_t data_stalls;
+} tally;
+
+/* Where the time goes: a tally for each pair of a step of a run and a function. A run is one call of a function, its
+ * steps are the calls that it makes itself, from 1 on; step 0 is all that happens outside of it. */
+typedef struct {
+    tally *tallies; /* (n_steps, n_functions); NULL: nobody asks */
+    tally *now;
+    uint32_t n_steps;
+    uint32_t n_functions;
+    uint32_t run_first;
+    uint32_t run_bytes;
+    uint32_t run_return; /* address at which the run ends */
+    uint32_t step;
+    uint32_t is_inside; /* whether the block under way is the run's own */
+} profile;
 
 typedef struct {
     uint64_t cycles;
@@ -54,6 +76,7 @@ typedef struct {
     uint32_t data_behind[MAX_DATA_RANGES];
     cache code;
     cache data;
+    profile profile;
 } state;
 
 /* Cycles lost because the line with this address was not in the cache; afterwards it is. */
@@ -106,6 +129,29 @@ static uint32_t edge(const state *s, block *from, const block *to, uint32_t addr
     return cycles;
 }
 
+/* Which step of the run a block belongs to. */
+static void take_step(profile *p, const block *previous, uint32_t address)
+{
+    const uint32_t is_inside = address - p->run_first < p->run_bytes;
+    if (is_inside && address == p->run_first) {
+        p->step = 1;
+        p->run_return = previous ? previous->end : 0;
+    } else if (is_inside && !p->is_inside && p->step + 1U < p->n_steps) {
+        p->step++; /* back from a call: what follows prepares the next one */
+    } else if (address == p->run_return) {
+        p->step = 0;
+    }
+    p->is_inside = is_inside;
+}
+
+static void add_to_profile(profile *p, const block *now, uint64_t cycles, uint64_t stalls)
+{
+    p->now = p->tallies + (size_t)p->step * p->n_functions + now->function;
+    p->now->cycles += cycles;
+    p->now->n_instructions += now->n_instructions;
+    p->now->code_stalls += stalls;
+}
+
 void twin_on_block(void *engine, uint64_t address64, uint32_t size, state *s);
 void twin_on_block(void *engine, uint64_t address64, uint32_t size, state *s)
 {
@@ -113,13 +159,14 @@ void twin_on_block(void *engine, uint64_t address64, uint32_t size, state *s)
     const uint32_t address = (uint32_t)address64;
     if (address - s->code_origin >= s->code_size) {
         s->previous = NULL; /* only code from Flash is timed */
+        s->profile.now = NULL;
         return;
     }
     block *const now = s->blocks + (address - s->code_origin) / 2U;
     if (now->end != address + size) {
         s->learn(address, size);
     }
-    uint64_t cycles = now->cycles;
+    uint64_t cycles = now->cycles, stalls = 0;
     if (s->previous) {
         cycles += edge(s, s->previous, now, address);
     }
@@ -127,7 +174,12 @@ void twin_on_block(void *engine, uint64_t address64, uint32_t size, state *s)
     for (uint32_t line = address & ~(step - 1U); line < now->end; line += step) {
         const uint32_t lost = look_up(&s->code, line);
         s->n_code_misses += lost != 0;
-        cycles += lost;
+        stalls += lost;
+    }
+    cycles += stalls;
+    if (s->profile.tallies) {
+        take_step(&s->profile, s->previous, address);
+        add_to_profile(&s->profile, now, cycles, stalls);
     }
     s->cycles += cycles;
     s->n_instructions += now->n_instructions;
@@ -149,6 +201,9 @@ void twin_on_access(void *engine, int kind, uint64_t address64, int size, int64_
         }
         s->cycles += s->unaligned;
         s->n_unaligned++;
+        if (s->profile.now) {
+            s->profile.now->cycles += s->unaligned;
+        }
     }
     for (uint32_t i = 0; i < s->n_data_ranges; i++) {
         if (address >= s->data_first[i] && address < s->data_behind[i]) {
@@ -157,6 +212,10 @@ void twin_on_access(void *engine, int kind, uint64_t address64, int size, int64_
             if (lost && kind != UC_MEM_WRITE) {
                 s->n_data_misses++;
                 s->cycles += lost;
+                if (s->profile.now) {
+                    s->profile.now->cycles += lost;
+                    s->profile.now->data_stalls += lost;
+                }
             }
             return;
         }

@@ -13,6 +13,7 @@ from trec_dse.errors import ToolchainError
 from trec_dse.resources import cache_folder, package_folder
 from trec_dse.twin.decode import Exit
 from trec_dse.twin.engine import Engine, UcError, unicorn
+from trec_dse.twin.places import Places, Steps, Tally
 from trec_dse.twin.timing import Block, Cache, CoreTiming
 
 Learn = Callable[[int, int], Block]
@@ -48,6 +49,14 @@ class Counter(Protocol):
         """Start with cold caches and predictors, as after a reset; the counts go on."""
         ...
 
+    def watch(self, places: Places) -> None:
+        """Book what is counted from now on to these places; before anything has run."""
+        ...
+
+    def tallies(self) -> dict[tuple[int, int], Tally]:
+        """What was booked so far, by step and function; places where nothing happened are left out."""
+        ...
+
 
 CounterMaker = Callable[[CoreTiming, tuple[int, int], Learn, Refuse], Counter]
 
@@ -63,6 +72,7 @@ class _CBlock(ctypes.Structure):
         ("starts_misaligned", ctypes.c_uint8),
         ("predictor", ctypes.c_uint8),
         ("unused", ctypes.c_uint8),
+        ("function", ctypes.c_uint32),
     )
 
 
@@ -75,6 +85,24 @@ class _CCache(ctypes.Structure):
         ("miss", ctypes.c_uint32),
         ("reads_ahead", ctypes.c_uint32),
         ("latest", ctypes.c_uint32),
+    )
+
+
+class _CTally(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("cycles", "n_instructions", "code_stalls", "data_stalls"))
+
+
+class _CProfile(ctypes.Structure):
+    _fields_ = (
+        ("tallies", ctypes.POINTER(_CTally)),
+        ("now", ctypes.POINTER(_CTally)),
+        ("n_steps", ctypes.c_uint32),
+        ("n_functions", ctypes.c_uint32),
+        ("run_first", ctypes.c_uint32),
+        ("run_bytes", ctypes.c_uint32),
+        ("run_return", ctypes.c_uint32),
+        ("step", ctypes.c_uint32),
+        ("is_inside", ctypes.c_uint32),
     )
 
 
@@ -107,6 +135,7 @@ class _CState(ctypes.Structure):
         ("data_behind", ctypes.c_uint32 * MAX_DATA_RANGES),
         ("code", _CCache),
         ("data", _CCache),
+        ("profile", _CProfile),
     )
 
 
@@ -121,6 +150,7 @@ class NativeCounter:
         self._tags: list[Any] = []
         self._learned: set[int] = set()
         self._first = first
+        self._places: Places | None = None
         self._state = _CState(
             blocks=self._blocks,
             learn=_LearnPointer(self._fill),
@@ -183,6 +213,29 @@ class NativeCounter:
             self._blocks[index].predictor = 0
             self._blocks[index].last_target = 0
 
+    def watch(self, places: Places) -> None:
+        """Book what is counted from now on to these places; before anything has run."""
+        self._places = places
+        self._rooms = (_CTally * (places.n_steps * places.n_functions))()
+        self._state.profile = _CProfile(
+            tallies=self._rooms,
+            n_steps=places.n_steps,
+            n_functions=places.n_functions,
+            run_first=places.run_first,
+            run_bytes=places.run_bytes,
+        )
+
+    def tallies(self) -> dict[tuple[int, int], Tally]:
+        """What was booked so far, by step and function; places where nothing happened are left out."""
+        if self._places is None:
+            return {}
+        n = self._places.n_functions
+        return {
+            divmod(i, n): Tally(room.cycles, room.n_instructions, room.code_stalls, room.data_stalls)
+            for i, room in enumerate(self._rooms)
+            if room.n_instructions
+        }
+
     def _fill(self, address: int, size: int) -> None:
         block = self._learn(address, size)
         index = (address - self._first) // 2
@@ -194,6 +247,7 @@ class NativeCounter:
             n_instructions=block.n_instructions,
             exit=block.exit,
             starts_misaligned=block.starts_misaligned,
+            function=0 if self._places is None else self._places.function_at(address),
         )
 
     def _cache(self, cache: Cache) -> _CCache:
@@ -215,6 +269,9 @@ class PythonCounter:
         self._blocks: dict[int, Block] = {}
         self.cycles = 0
         self.n_instructions = 0
+        self._places: Places | None = None
+        self._place: tuple[int, int] | None = None
+        self._rooms: dict[tuple[int, int], Tally] = {}
         self.forget_caches()
 
     @property
@@ -236,10 +293,22 @@ class PythonCounter:
         self._code = _Tags(self._timing.code)
         self._data = _Tags(self._timing.data)
 
+    def watch(self, places: Places) -> None:
+        """Book what is counted from now on to these places; before anything has run."""
+        self._places, self._steps = places, Steps(places)
+
+    def tallies(self) -> dict[tuple[int, int], Tally]:
+        """What was booked so far, by step and function; places where nothing happened are left out."""
+        return dict(self._rooms)
+
+    def _book(self, tally: Tally) -> None:
+        if self._place is not None:
+            self._rooms[self._place] = self._rooms.get(self._place, Tally()) + tally
+
     def _on_block(self, engine: Engine, address: int, size: int, _: object) -> None:
         first, behind = self._code_range
         if not first <= address < behind:
-            self._previous = None
+            self._previous = self._place = None
             return
         now = self._blocks.get(address)
         if now is None or now.size != size:
@@ -248,8 +317,13 @@ class PythonCounter:
         if self._previous is not None:
             cycles += self._edge(self._previous, now)
         line_bytes = self._timing.code.line_bytes
-        for line in range(address // line_bytes * line_bytes, address + size, line_bytes):
-            cycles += self._code.look_up(line)
+        lines = range(address // line_bytes * line_bytes, address + size, line_bytes)
+        stalls = sum(self._code.look_up(line) for line in lines)
+        cycles += stalls
+        if self._places is not None:
+            before = 0 if self._previous is None else self._previous.address + self._previous.size
+            self._place = self._steps.take(before, address), self._places.function_at(address)
+            self._book(Tally(cycles, now.n_instructions, stalls))
         self.cycles += cycles
         self.n_instructions += now.n_instructions
         self._previous = now
@@ -283,10 +357,12 @@ class PythonCounter:
             if self._timing.never_unaligned or (self._previous is not None and self._previous.aligned >> index & 1):
                 self._refuse(address)
             self.cycles += self._timing.unaligned
+            self._book(Tally(self._timing.unaligned))
         if any(first <= address < behind for first, behind in self._timing.data_ranges):
             lost = self._data.look_up(address)
             if kind != unicorn.UC_MEM_WRITE:
                 self.cycles += lost
+                self._book(Tally(lost, data_stalls=lost))
 
 
 class _Tags:
