@@ -4,8 +4,8 @@ Every row is a candidate that goes through `evaluate` as in a search: dense trai
 Accuracies are those of the generated C on images that nothing was chosen by; cycles are the estimate for one board.
 Rows are appended to --out as JSON lines as they come, and rows that are there are not run again: cut it off and go on.
 Without --run the table is printed from what is there. `cifarnet` and `squeezenet` are narrow and see a subset of
-CIFAR-10 (--n-train, --n-validation), so that they fit two cores and an evening; `cifarnet_whole` has its full width and
-sees all training images, which takes a GPU some minutes with --jobs 14.
+CIFAR-10 (--n-train, --n-validation), so that they fit two cores and an evening; `cifarnet_whole`, at its full width, and
+`squeezenet_whole`, at half of it, see all training images, which takes a GPU some minutes with --jobs 14.
 """
 
 import argparse

@@ -42,6 +42,11 @@ def strips(hash_bits: int, length: int, groups: int = 1) -> TrecConfig:
     return TrecConfig(hash_bits, length, "strip_shared", cap, channel_groups=groups)
 
 
+def capped(hash_bits: int, length: int, most_clusters: int) -> TrecConfig:
+    """Strips of one group with at most so many clusters."""
+    return replace(strips(hash_bits, length), max_clusters=most_clusters)
+
+
 def cifarnet(plain: Recipe, width: float, widths: Sequence[float], n_random: int) -> list[Variant]:
     """CifarNet: 64 kernels of 5x5 times its width in both convolutions, dense ones of several `widths`, the first being
     that of the clustered ones, and `n_random` of deep reuse."""
@@ -72,36 +77,72 @@ def cifarnet(plain: Recipe, width: float, widths: Sequence[float], n_random: int
         clustered("strips of 16 in conv2 only", by_layer({"conv2": coarse})),
         clustered(f"strips of {channels} in conv2 only", by_layer({"conv2": pixel})),
         replace(deep_reuse, n_seeds=n_random, n_trainings=5),
+        *levels(width, taught),
     ]
 
 
-def squeezenet() -> list[Variant]:
-    """SqueezeNet at a quarter of its width; TREC in all 26 convolutions, or where there are at least 256 positions."""
-    plain = Recipe(epochs=8, fine_tune_epochs=0, trec_epochs=2, n_calibration=256, training=AUGMENTED)
-    taught, width = replace(plain, training=TAUGHT), 0.25
+def levels(width: float, taught: Recipe) -> list[Variant]:
+    """CifarNet with hashes that start at several levels of few directions; the clusters' cap bounds the memory."""
+    taught = replace(taught, hash_start="levels")
+    groups = round(4 * width)
+    coarse, coarser = strips(6, 16, groups), strips(5, 16, groups)
+    row, fine_row = capped(10, 15, 128), capped(12, 15, 160)
+    pixel, fine_pixel = capped(9, 3, 48), capped(12, 3, 80)
+
+    def clustered(name: str, trec: TrecPolicy, recipe: Recipe = taught) -> Variant:
+        return Variant(f"levels: {name}", Candidate("cifar10", "cifarnet", {"width": width}, trec, {}, recipe))
+
+    longer = replace(taught, trec_epochs=3 * taught.trec_epochs)
+    return [
+        clustered("rows of the kernel, 6 bits", TrecPolicy(6, 6)),
+        clustered("strips of 3 in conv1 only, 9 bits", by_layer({"conv1": pixel})),
+        clustered("strips of 3 in conv1 only, 12 bits", by_layer({"conv1": fine_pixel})),
+        clustered("strips of 15 in conv1 only, 10 bits", by_layer({"conv1": row})),
+        clustered("strips of 15 in conv1 only, 12 bits", by_layer({"conv1": fine_row})),
+        clustered("strips of 16 in conv2 only, 5 bits", by_layer({"conv2": coarser})),
+        clustered("strips of 16 in conv2 only, 6 bits", by_layer({"conv2": coarse})),
+        clustered("strips of 15 and 16", by_layer({"conv1": row, "conv2": coarse})),
+        clustered("strips of 3 and 16", by_layer({"conv1": pixel, "conv2": coarse})),
+        clustered("strips of 3 in conv1 only, 12 bits, trained longer", by_layer({"conv1": fine_pixel}), longer),
+        clustered("strips of 15 and 16, trained longer", by_layer({"conv1": row, "conv2": coarse}), longer),
+    ]
+
+
+def squeezenet(plain: Recipe, widths: Sequence[float], n_random: int) -> list[Variant]:
+    """SqueezeNet of several `widths`, the first being that of the clustered ones; TREC in all 26 convolutions, or where
+    there are at least 256 positions; and `n_random` of deep reuse."""
+    taught, width = replace(plain, training=TAUGHT), widths[0]
     many_rows = ("conv1", *(f"fire{n}.{part}" for n in (2, 3, 4) for part in ("squeeze", "expand1", "expand3")))
     rows = TrecPolicy(5, 5)
+    pixels = replace(TrecPolicy(6, 6, "channels", scope="strip_shared"), channel_groups=2)
+    where = replace(pixels, layers=many_rows[1:], layer_configs={"conv1": capped(9, 3, 48)})
 
     def clustered(name: str, trec: TrecPolicy, recipe: Recipe = taught) -> Variant:
         return Variant(name, Candidate("cifar10", "squeezenet", {"width": width}, trec, {}, recipe))
 
     random = replace(plain, hash_gradient="none", hash_start="gaussian")
     deep_reuse = clustered("deep reuse: random fixed hash, kernel rows", rows, random)
+    at_levels = replace(taught, hash_start="levels")
     return [
-        *(dense("squeezenet", plain, w) for w in (0.25, 0.1875, 0.125)),
+        *(dense("squeezenet", plain, w) for w in widths),
         clustered("hash learned", rows),
         clustered("hash learned, where N >= 256", replace(rows, layers=many_rows)),
         *(clustered(f"{n} layers reuse their kernels", replace(rows, n_kernel_reuse=n)) for n in (5, 10, 26)),
         clustered("strips where N >= 256", replace(rows, layers=many_rows, scope="strip_shared")),
-        deep_reuse,
+        clustered("levels: strips of a pixel where N >= 256, 6 bits", where, at_levels),
+        clustered("levels: strips of a pixel in conv1 only", by_layer({"conv1": capped(9, 3, 48)}), at_levels),
+        replace(deep_reuse, n_seeds=n_random, n_trainings=5),
     ]
 
 
 SMALL = Recipe(epochs=16, fine_tune_epochs=0, trec_epochs=3, n_calibration=256, training=AUGMENTED)
 WHOLE = replace(SMALL, epochs=20, trec_epochs=4, batch_size=128, learning_rate=0.1, n_validation=2500)
+THIN = Recipe(epochs=8, fine_tune_epochs=0, trec_epochs=2, n_calibration=256, training=AUGMENTED)
+THIN_WHOLE = replace(THIN, epochs=14, trec_epochs=3, batch_size=256, learning_rate=0.1, n_validation=2500)
 NETWORKS = {
     "cifarnet": cifarnet(SMALL, 0.5, (0.5, 0.375, 0.25, 0.125), n_random=20),
     "cifarnet_whole": cifarnet(WHOLE, 1.0, (1.0, 0.75, 0.5, 0.375, 0.25, 0.125), n_random=5),
-    "squeezenet": squeezenet(),
+    "squeezenet": squeezenet(THIN, (0.25, 0.1875, 0.125), n_random=5),
+    "squeezenet_whole": squeezenet(THIN_WHOLE, (0.5, 0.375, 0.25), n_random=5),
 }
-WHOLE_DATA = ("cifarnet_whole",)  # where the recipe says how many images
+WHOLE_DATA = ("cifarnet_whole", "squeezenet_whole")  # where the recipe says how many images

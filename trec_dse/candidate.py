@@ -13,7 +13,7 @@ PolicyScope = Literal["per_slice", "shared", "strip_shared"]
 ClusteringScope = Literal["image", "batch"]
 SlicePolicy = Literal["kernel_row", "channels", "whole", "custom"]
 HashGradient = Literal["soft", "neighbours", "paper", "none"]
-HashStart = Literal["principal", "gaussian"]
+HashStart = Literal["principal", "levels", "gaussian"]
 Calibration = Literal["minmax", "percentile", "mse", "own"]
 ReusedKernels = Literal["first", "telling"]
 PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "conductance", "random"]
@@ -265,8 +265,9 @@ class Recipe:
         kernel_surrogate: whether reused kernels also learn from what they do as a hash.
         reused_kernels: which ones are reused: the first of a layer, or the most "telling" on the calibration images,
             which are moved to the front.
-        hash_start: hashes split calibration data at their mean along their principal directions, or are drawn by
-            `hash_seed` and go through the origin, as those of deep reuse do.
+        hash_start: hashes split calibration data at their mean along their principal directions; at several "levels" of
+            few directions, given out by what they save in the layer's outputs; or are drawn by `hash_seed` and go
+            through the origin, as those of deep reuse do.
     """
 
     epochs: int = 10

@@ -284,7 +284,12 @@ def with_trec(model: nn.Module, candidate: Candidate, configs: dict[str, TrecCon
     """A copy of a folded `model` whose convolutions named in `configs` cluster, with hashes from `images`."""
     recipe = candidate.recipe
     changed = apply_trec(
-        model, configs, images, hash_gradient=recipe.hash_gradient, kernel_surrogate=recipe.kernel_surrogate
+        model,
+        configs,
+        images,
+        hash_gradient=recipe.hash_gradient,
+        kernel_surrogate=recipe.kernel_surrogate,
+        hash_start=recipe.hash_start,
     )
     if recipe.hash_start == "gaussian":
         draw_hashes(changed, recipe.hash_seed)

@@ -1,8 +1,8 @@
 """What if a trained network clustered otherwise? Its weights under another H, L or kernel reuse, nothing retrained.
 
 The float weights beside the int8 network are taken as they are. A layer whose config stays the same keeps its learned
-hash; any other takes the principal directions of what the layers before it give on the calibration images, as before
-training. The network is then calibrated, rounded, compiled and run as in an evaluation, so that a setting which
+hash; any other is started anew, on what the layers before it give on the calibration images, as before training (at
+levels or along principal directions, also where the trial's own were drawn). The network is then calibrated, rounded, compiled and run as in an evaluation, so that a setting which
 changes nothing gives the trial's own int8 network.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trec_dse import codec
-from trec_dse.candidate import Candidate, SlicePolicy, TrecConfig, TrecPolicy, content_key
+from trec_dse.candidate import Candidate, HashStart, SlicePolicy, TrecConfig, TrecPolicy, content_key
 from trec_dse.course import calibration_images, nhwc
 from trec_dse.datasets import Dataset
 from trec_dse.durable import write_text
@@ -120,11 +120,12 @@ def reclustered(network: TrainedNetwork, configs: Mapping[str, TrecConfig]) -> G
     tensors = {"input": nhwc(calibration_images(network.dataset, network.candidate.recipe.n_calibration))}
     nodes: list[Node] = []
     weights: dict[str, FloatWeights] = {}
+    start = network.candidate.recipe.hash_start
     for node in network.source.nodes:
         inputs = [tensors[name] for name in node.inputs]
         changed, arrays = node, network.source.weights[node.name]
         if isinstance(node.op, Convolution):
-            changed, arrays = _converted(node, node.op, arrays, configs.get(node.name), inputs[0])
+            changed, arrays = _converted(node, node.op, arrays, configs.get(node.name), inputs[0], start)
         nodes.append(changed)
         weights[node.name] = arrays
         floats = {name: torch.from_numpy(array).to(torch.float32) for name, array in arrays.items()}
@@ -212,7 +213,7 @@ def _shape(node: Node, graph: Graph) -> ConvShape:
 
 
 def _converted(
-    node: Node, op: Convolution, arrays: FloatWeights, config: TrecConfig | None, images: Tensor
+    node: Node, op: Convolution, arrays: FloatWeights, config: TrecConfig | None, images: Tensor, start: HashStart
 ) -> tuple[Node, FloatWeights]:
     """A convolution with another way to cluster, or none; `images`: its input (B, H, W, C)."""
     bare = {name: arrays[name] for name in ("weights", "bias", "scales") if name in arrays}
@@ -226,7 +227,7 @@ def _converted(
     layer = TrecModule.from_conv(_torch_conv(op, bare, padding), config, hash_gradient="none")
     if layer.hash is None:
         return changed, bare
-    layer.initialise_hash(padded.contiguous())
+    layer.initialise_hash(padded.contiguous(), start)
     hashes = {"hash": layer.hash, "thresholds": layer.thresholds}
     return changed, bare | {name: tensor.detach().to(torch.float64).numpy() for name, tensor in hashes.items()}
 

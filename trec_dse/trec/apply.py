@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from trec_dse.candidate import HashGradient, TrecConfig
+from trec_dse.candidate import HashGradient, HashStart, TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
 from trec_dse.trec.conv import TrecConv2d
 from trec_dse.trec.policy import ConvShape
@@ -44,11 +44,12 @@ def apply_trec(
     *,
     hash_gradient: HashGradient = "soft",
     kernel_surrogate: bool = False,
+    hash_start: HashStart = "principal",
 ) -> nn.Module:
     """A copy of `model` in which the convolutions named in `configs` have become `TrecConv2d`.
 
     `calibration` is a batch of normalised images (B, C, H, W). One pass over it initialises the hashes as the layers
-    run, so that each layer sees what the TREC layers before it really give.
+    run, so that each layer sees what the TREC layers before it really give; "gaussian" ones are left to `draw_hashes`.
     """
     changed = copy.deepcopy(model)
     layers: dict[str, TrecConv2d] = {}
@@ -63,7 +64,7 @@ def apply_trec(
         parent, _, attribute = name.rpartition(".")
         setattr(changed.get_submodule(parent), attribute, layers[name])
     if layers:
-        _initialise(changed, layers, calibration)
+        _initialise(changed, layers, calibration, hash_start)
     return changed
 
 
@@ -86,14 +87,14 @@ def draw_hashes(model: nn.Module, seed: int) -> None:
         layer.thresholds.zero_()
 
 
-def _initialise(model: nn.Module, layers: Mapping[str, TrecConv2d], images: Tensor) -> None:
+def _initialise(model: nn.Module, layers: Mapping[str, TrecConv2d], images: Tensor, start: HashStart) -> None:
     """Set the hash of each of `layers` from what it gets when `model` sees `images`."""
     n_runs = dict.fromkeys(layers, 0)
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             n_runs[name] += 1
-            layers[name].initialise_hash(inputs[0])
+            layers[name].initialise_hash(inputs[0], start)
 
         return hook
 

@@ -15,7 +15,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from trec_dse.candidate import HashGradient, TrecConfig
+from trec_dse.candidate import HashGradient, HashStart, TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
 from trec_dse.trec import native, on_gpu
 from trec_dse.trec.call import ConvCall
@@ -26,10 +26,12 @@ from trec_dse.trec.hashing import (
     principal_hash,
     project,
     signatures,
+    slice_rows,
     unfold_rows,
     weight_matrix,
 )
-from trec_dse.trec.layout import ConvGeometry, layout_of
+from trec_dse.trec.layout import ConvGeometry, Layout, layout_of
+from trec_dse.trec.levels import level_hash
 from trec_dse.trec.neighbours import neighbour_centroid_rows, neighbour_clusters, neighbour_memberships
 from trec_dse.trec.published import published_centroid_rows
 from trec_dse.trec.strips import multiply_strips, require_strips, strip_rows
@@ -233,16 +235,29 @@ class TrecConv2d(nn.Module):
         return cls(conv, config, hash_gradient, kernel_surrogate).train(conv.training)
 
     @torch.no_grad()
-    def initialise_hash(self, x: Tensor) -> None:
-        """Set hash vectors and thresholds from calibration activations `x` (B, C, H, W): principal directions, split
-        at the mean. Kernel reuse needs none: nothing happens then."""
+    def initialise_hash(self, x: Tensor, start: HashStart = "principal") -> None:
+        """Set hash vectors and thresholds from calibration activations `x` (B, C, H, W): along principal directions
+        split at the mean, or at several levels. Kernel reuse needs none: nothing happens then."""
         if self.hash is None:
             return
-        rows = _rows(x, _geometry(x, self.weight, self.stride, self.padding), self.config)
-        is_shared = self.config.scope == "shared"
-        vectors, thresholds = principal_hash(rows, self.config.hash_bits, self.config.vector_length, shared=is_shared)
-        self.hash.copy_(vectors)
+        geometry, config = _geometry(x, self.weight, self.stride, self.padding), self.config
+        rows, is_shared = _rows(x, geometry, config), config.scope == "shared"
+        if start == "levels":
+            hash, thresholds = self._levels(rows, layout_of(geometry, config), is_shared=is_shared)
+        else:
+            hash, thresholds = principal_hash(rows, config.hash_bits, config.vector_length, shared=is_shared)
+        self.hash.copy_(hash)
         self.thresholds.copy_(thresholds)
+
+    def _levels(self, rows: Tensor, layout: Layout, *, is_shared: bool) -> tuple[Tensor, Tensor]:
+        """Hash and thresholds of the shape of the layer's from rows (B, N, n * L)."""
+        vectors = slice_rows(rows, layout.length).transpose(0, 1)  # (n, B, N, L)
+        kernels = weight_matrix(self.weight)[layout.order].transpose(1, 2).flatten(2)  # (n, L, parts * M)
+        if is_shared:
+            vectors = vectors.permute(1, 0, 2, 3).reshape(1, rows.shape[0], -1, layout.length)
+            kernels = kernels.transpose(0, 1).reshape(1, layout.length, -1)
+        pairs = [level_hash(*each, self.config.hash_bits) for each in zip(vectors, kernels, strict=True)]
+        return torch.stack([hash for hash, _ in pairs]), torch.stack([thresholds for _, thresholds in pairs])
 
     @property
     def hash_vectors(self) -> Tensor:
