@@ -31,6 +31,13 @@ def dense(network: str, recipe: Recipe, width: float, pruned: float = 0.0) -> Va
     return Variant(name, Candidate("cifar10", network, {"width": width}, None, shares, recipe))
 
 
+def longer(variant: Variant) -> Variant:
+    """The same with three times the epochs after the dense training."""
+    recipe = variant.candidate.recipe
+    candidate = replace(variant.candidate, recipe=replace(recipe, trec_epochs=3 * recipe.trec_epochs))
+    return replace(variant, name=f"{variant.name}, trained longer", candidate=candidate)
+
+
 def by_layer(configs: dict[str, TrecConfig]) -> TrecPolicy:
     """TREC in these layers only."""
     return TrecPolicy(5, 5, layers=(), layer_configs=configs)
@@ -62,6 +69,7 @@ def cifarnet(plain: Recipe, width: float, widths: Sequence[float], n_random: int
     return [
         *(dense("cifarnet", plain, w) for w in widths),
         *(dense("cifarnet", replace(plain, fine_tune_epochs=3), width, pruned) for pruned in (0.25, 0.5)),
+        longer(dense("cifarnet", plain, width)),
         clustered("hash learned, not taught", rows, plain),
         clustered("hash learned", rows),
         clustered("hash learned, 4 bits", TrecPolicy(4, 4)),
@@ -89,22 +97,23 @@ def levels(width: float, taught: Recipe) -> list[Variant]:
     row, fine_row = capped(10, 15, 128), capped(12, 15, 160)
     pixel, fine_pixel = capped(9, 3, 48), capped(12, 3, 80)
 
-    def clustered(name: str, trec: TrecPolicy, recipe: Recipe = taught) -> Variant:
-        return Variant(f"levels: {name}", Candidate("cifar10", "cifarnet", {"width": width}, trec, {}, recipe))
+    def clustered(name: str, trec: TrecPolicy) -> Variant:
+        return Variant(f"levels: {name}", Candidate("cifar10", "cifarnet", {"width": width}, trec, {}, taught))
 
-    longer = replace(taught, trec_epochs=3 * taught.trec_epochs)
+    pixels = clustered("strips of 3 in conv1 only, 12 bits", by_layer({"conv1": fine_pixel}))
+    both = clustered("strips of 15 and 16", by_layer({"conv1": row, "conv2": coarse}))
     return [
         clustered("rows of the kernel, 6 bits", TrecPolicy(6, 6)),
         clustered("strips of 3 in conv1 only, 9 bits", by_layer({"conv1": pixel})),
-        clustered("strips of 3 in conv1 only, 12 bits", by_layer({"conv1": fine_pixel})),
+        pixels,
         clustered("strips of 15 in conv1 only, 10 bits", by_layer({"conv1": row})),
         clustered("strips of 15 in conv1 only, 12 bits", by_layer({"conv1": fine_row})),
         clustered("strips of 16 in conv2 only, 5 bits", by_layer({"conv2": coarser})),
         clustered("strips of 16 in conv2 only, 6 bits", by_layer({"conv2": coarse})),
-        clustered("strips of 15 and 16", by_layer({"conv1": row, "conv2": coarse})),
+        both,
         clustered("strips of 3 and 16", by_layer({"conv1": pixel, "conv2": coarse})),
-        clustered("strips of 3 in conv1 only, 12 bits, trained longer", by_layer({"conv1": fine_pixel}), longer),
-        clustered("strips of 15 and 16, trained longer", by_layer({"conv1": row, "conv2": coarse}), longer),
+        longer(pixels),
+        longer(both),
     ]
 
 
@@ -116,6 +125,8 @@ def squeezenet(plain: Recipe, widths: Sequence[float], n_random: int) -> list[Va
     rows = TrecPolicy(5, 5)
     pixels = replace(TrecPolicy(6, 6, "channels", scope="strip_shared"), channel_groups=2)
     where = replace(pixels, layers=many_rows[1:], layer_configs={"conv1": capped(9, 3, 48)})
+    finer = replace(pixels, hash_bits_early=7, hash_bits_late=7, channel_groups=4)
+    finer = replace(finer, layers=many_rows[1:], layer_configs={"conv1": capped(12, 3, 80)})
 
     def clustered(name: str, trec: TrecPolicy, recipe: Recipe = taught) -> Variant:
         return Variant(name, Candidate("cifar10", "squeezenet", {"width": width}, trec, {}, recipe))
@@ -130,7 +141,9 @@ def squeezenet(plain: Recipe, widths: Sequence[float], n_random: int) -> list[Va
         *(clustered(f"{n} layers reuse their kernels", replace(rows, n_kernel_reuse=n)) for n in (5, 10, 26)),
         clustered("strips where N >= 256", replace(rows, layers=many_rows, scope="strip_shared")),
         clustered("levels: strips of a pixel where N >= 256, 6 bits", where, at_levels),
+        clustered("levels: shorter strips where N >= 256, 7 bits", finer, at_levels),
         clustered("levels: strips of a pixel in conv1 only", by_layer({"conv1": capped(9, 3, 48)}), at_levels),
+        clustered("levels: strips of a pixel in conv1 only, 12 bits", by_layer({"conv1": capped(12, 3, 80)}), at_levels),
         replace(deep_reuse, n_seeds=n_random, n_trainings=5),
     ]
 
