@@ -4,8 +4,8 @@ Every row is a candidate that goes through `evaluate` as in a search: dense trai
 Accuracies are those of the generated C on images that nothing was chosen by; cycles are the estimate for one board.
 Rows are appended to --out as JSON lines as they come, and rows that are there are not run again: cut it off and go on.
 Without --run the table is printed from what is there. `cifarnet` and `squeezenet` are narrow and see a subset of
-CIFAR-10 (--n-train, --n-validation), so that they fit two cores and an evening; `cifarnet_whole`, at its full width, and
-`squeezenet_whole`, at half of it, see all training images, which takes a GPU some minutes with --jobs 14.
+CIFAR-10 (--n-train, --n-validation), so that they fit two cores and an evening; `cifarnet_whole` has its full width,
+`squeezenet_whole` half of it, and both see all training images, which takes a GPU some minutes with --jobs 14.
 """
 
 import argparse
@@ -35,6 +35,9 @@ from trec_dse.target import Target, load_target
 
 # Student's t at 97.5 % by degrees of freedom: half widths of 95 % intervals over few seeds
 _T = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 19: 2.093, 149: 1.976}
+
+
+NARROWER = "dense, narrower and narrower"
 
 
 @dataclass(frozen=True)
@@ -195,9 +198,14 @@ def summarise(variant: Variant, rows: Sequence[Row], board: Target) -> Summary:
     )
 
 
+def _is_plain(variant: str) -> bool:
+    """Whether a dense network is neither pruned nor trained longer than the others."""
+    return not ("pruned" in variant or "longer" in variant)
+
+
 def with_dense_curve(found: Sequence[Summary]) -> list[Summary]:
     """The summaries with their distance to dense networks of as many cycles: between widths, along log cycles."""
-    curve = sorted((each.cycles, each.int8[0]) for each in found if each.is_dense and "pruned" not in each.variant)
+    curve = sorted((each.cycles, each.int8[0]) for each in found if each.is_dense and _is_plain(each.variant))
     if len(curve) < 2:
         return list(found)
     cycles, percent = np.log([x for x, _ in curve]), [y for _, y in curve]
@@ -241,35 +249,44 @@ def table(found: Sequence[Summary]) -> str:
     return "\n".join(lines)
 
 
+def _groups(found: Sequence[Summary]) -> dict[str, list[Summary]]:
+    """What stands in one colour, by cycles."""
+    groups: dict[str, list[Summary]] = {}
+    for each in sorted(found, key=lambda each: each.cycles):
+        if "longer" in each.variant:
+            name = "trained longer"
+        elif each.is_dense:
+            name = NARROWER if _is_plain(each.variant) else "dense, pruned"
+        elif "levels" in each.variant:
+            name = "TREC, hash at levels"
+        else:
+            name = "TREC in strips" if "strips" in each.variant else "TREC on rows of the kernel"
+        groups.setdefault(name, []).append(each)
+    return groups
+
+
 def draw(network: str, found: Sequence[Summary], path: Path) -> None:
     """Accuracy against cycles, the dense networks as a line, written as a page."""
     plot = go.Figure()
-    dense = sorted((each for each in found if each.is_dense), key=lambda each: each.cycles)
-    groups = {
-        "dense, narrower and narrower": [each for each in dense if "pruned" not in each.variant],
-        "dense, pruned": [each for each in dense if "pruned" in each.variant],
-        "TREC": [each for each in found if not each.is_dense],
-    }
-    for name, chosen in groups.items():
+    for name, chosen in _groups(found).items():
         plot.add_scatter(
             x=[each.cycles / 1e6 for each in chosen],
             y=[each.int8[0] for each in chosen],
             error_y={"array": [each.int8[1] for each in chosen], "thickness": 1},
-            mode="markers+text" if name == "TREC" else "lines+markers",
-            text=["  " + each.variant for each in chosen],
-            textposition="middle right",
-            textfont={"size": 9},
+            mode="lines+markers" if name == NARROWER else "markers",
+            hovertext=[each.variant for each in chosen],
+            marker={"size": 9},
             name=name,
         )
     ends = [math.log10(each.cycles / 1e6) for each in found]
     plot.update_layout(
         title=f"{network}: accuracy of the C code against cycles of the cost model",
-        xaxis={"title": "million cycles", "type": "log", "range": [min(ends) - 0.05, max(ends) + 0.3]},
+        xaxis={"title": "million cycles", "type": "log", "range": [min(ends) - 0.05, max(ends) + 0.1]},
         yaxis={"title": "right answers, %"},
         template="plotly_white",
         width=1100,
         height=700,
-        legend={"x": 0.02, "y": 0.98},
+        legend={"x": 0.7, "y": 0.05},
     )
     path.write_text(plot.to_html(), encoding="utf-8")
 

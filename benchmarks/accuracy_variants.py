@@ -143,7 +143,9 @@ def squeezenet(plain: Recipe, widths: Sequence[float], n_random: int) -> list[Va
         clustered("levels: strips of a pixel where N >= 256, 6 bits", where, at_levels),
         clustered("levels: shorter strips where N >= 256, 7 bits", finer, at_levels),
         clustered("levels: strips of a pixel in conv1 only", by_layer({"conv1": capped(9, 3, 48)}), at_levels),
-        clustered("levels: strips of a pixel in conv1 only, 12 bits", by_layer({"conv1": capped(12, 3, 80)}), at_levels),
+        clustered(
+            "levels: strips of a pixel in conv1 only, 12 bits", by_layer({"conv1": capped(12, 3, 80)}), at_levels
+        ),
         replace(deep_reuse, n_seeds=n_random, n_trainings=5),
     ]
 

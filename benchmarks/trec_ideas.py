@@ -18,7 +18,7 @@ from accuracy_variants import AUGMENTED, strips
 from common import Figure, show
 from torch import Tensor, nn
 
-from trec_dse.candidate import Candidate, HashGradient, Recipe, TrainingRecipe, TrecConfig
+from trec_dse.candidate import Candidate, HashGradient, HashStart, Recipe, TrainingRecipe, TrecConfig
 from trec_dse.course import TREC_RATE, calibration_images
 from trec_dse.datasets import Dataset
 from trec_dse.evaluate import load_dataset
@@ -169,6 +169,7 @@ class Idea:
     configs: dict[str, TrecConfig]
     training: TrainingRecipe = AUGMENTED
     hash_gradient: HashGradient = "soft"
+    hash_start: HashStart = "principal"
     change: Change | None = None
     epochs: int = 3
 
@@ -181,6 +182,8 @@ def ideas() -> list[Idea]:
         "conv1": replace(strips(8, 15), max_clusters=64),
         "conv2": replace(strips(7, 16, 2), max_clusters=32),
     }
+    at_levels = {"conv1": replace(strips(10, 15), max_clusters=128), "conv2": strips(6, 16, 2)}
+    pixels = {"conv1": replace(strips(9, 3), max_clusters=48)}
     return [
         Idea("no clusters, trained on", {}),
         Idea("plain", STRIPS),
@@ -201,6 +204,10 @@ def ideas() -> list[Idea]:
         Idea("one bit less", fewer, layers),
         Idea("one bit less, 1 direction exact", fewer, layers, change=exact(1)),
         Idea("one bit less, 2 directions exact", fewer, layers, change=exact(2)),
+        Idea("at levels, more bits", at_levels, layers, hash_start="levels"),
+        Idea("more bits", at_levels, layers),
+        Idea("conv1 alone, its pixels, 9 bits", pixels, layers),
+        Idea("conv1 alone, its pixels at levels, 9 bits", pixels, layers, hash_start="levels"),
     ]
 
 
@@ -230,7 +237,8 @@ def redundancy(model: nn.Module, dense: nn.Module, images: Tensor, shape: tuple[
 def try_out(idea: Idea, dense: nn.Module, dataset: Dataset, recipe: Recipe) -> Row:
     """Cluster the trained network as the idea says, and fine-tune it."""
     images = calibration_images(dataset, recipe.n_calibration)
-    model = apply_trec(dense, idea.configs, images, hash_gradient=idea.hash_gradient)
+    gradient, start = idea.hash_gradient, idea.hash_start
+    model = apply_trec(dense, idea.configs, images, hash_gradient=gradient, hash_start=start)
     if idea.change is not None:
         idea.change(model, images)
     before = accuracy(model, dataset, dataset.validation)

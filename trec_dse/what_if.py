@@ -1,9 +1,9 @@
 """What if a trained network clustered otherwise? Its weights under another H, L or kernel reuse, nothing retrained.
 
 The float weights beside the int8 network are taken as they are. A layer whose config stays the same keeps its learned
-hash; any other is started anew, on what the layers before it give on the calibration images, as before training (at
-levels or along principal directions, also where the trial's own were drawn). The network is then calibrated, rounded, compiled and run as in an evaluation, so that a setting which
-changes nothing gives the trial's own int8 network.
+hash; any other is started anew on what the layers before it give on the calibration images, as before training (at
+levels, or else along principal directions). The network is then calibrated, rounded, compiled and run as in an
+evaluation, so that a setting which changes nothing gives the trial's own int8 network.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -38,7 +38,7 @@ def level_hash(vectors: Tensor, kernels: Tensor, hash_bits: int) -> tuple[Tensor
     cuts = _distributed(projections, hash_bits)
     above_all = float(vectors.norm(dim=2).max()) + 1
     hash, thresholds = [], []
-    for direction, projected, cut in zip(directions.T, projections.unbind(2), cuts, strict=True):
+    for direction, cut in zip(directions.T, cuts, strict=True):
         norm = direction.norm()
         for threshold in cut.thresholds:
             hash.append(direction / norm)
