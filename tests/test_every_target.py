@@ -15,12 +15,21 @@ from trec_dse.candidate import Candidate
 from trec_dse.device import Firmware
 from trec_dse.errors import TargetError
 from trec_dse.evaluate import cost_of, untrained_graph
-from trec_dse.export_files import board_header, include_folders, linker_script, makefile, readme, runtime_folders
+from trec_dse.export_files import (
+    board_header,
+    has_second_stage,
+    include_folders,
+    linker_script,
+    makefile,
+    readme,
+    runtime_folders,
+)
 from trec_dse.firmware import build_firmware
+from trec_dse.flash_tools import flash_tools
 from trec_dse.plugins import data_file, data_names
 from trec_dse.resources import package_folder
 from trec_dse.target import Target, load_target
-from trec_dse.twin.stm32 import make_peripherals
+from trec_dse.twin.chips import make_peripherals
 
 
 @pytest.fixture(scope="module", params=data_names("targets", ".toml"))
@@ -93,13 +102,15 @@ def test_a_firmware_for_it_links_and_its_sizes_add_up(firmware: Firmware, target
 def test_it_starts_at_the_reset_handler_with_the_whole_stack(firmware: Firmware, target: Target) -> None:
     image = firmware.elf.with_suffix(".bin").read_bytes()
     values = symbol_values(firmware.elf)
-    stack, reset, *exceptions = struct.unpack_from("<16I", image)
+    flash = target.region(target.flash_region).origin
+    stack, reset, *exceptions = struct.unpack_from("<16I", image, values["vectors"] - flash)
     ram = target.region(target.ram_region).origin
     assert values["trec_stack"] == ram, "the stack is lowest: an overflow leaves the RAM and faults"
     assert stack == ram + firmware.stack_bytes
     assert reset == values["Reset_Handler"] | 1
     assert exceptions == [values["trec_fault"] | 1] * 14
-    assert target.region(target.flash_region).origin < reset < target.region(target.flash_region).origin + len(image)
+    assert flash < reset < flash + len(image)
+    assert values["vectors"] == flash + (256 if has_second_stage(target) else 0)
 
 
 def test_a_candidate_can_be_priced_for_it(target: Target) -> None:
@@ -127,4 +138,5 @@ def test_its_generated_files_speak_of_this_board(target: Target) -> None:
         assert f"{name} (" in script
         assert f"ORIGIN = 0x{region.origin:08x}, LENGTH = 0x{region.size:x}" in script
     assert target.mcu in readme(target)
+    assert flash_tools(target).recipe in makefile(target)
     assert all(f"-I{name}" in makefile(target) for name in include_folders(target))

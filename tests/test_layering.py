@@ -11,7 +11,19 @@ PACKAGE = Path(__file__).resolve().parent.parent / "trec_dse"
 ROOMS: list[tuple[str, set[str]]] = [
     (
         "leaves",
-        {"errors", "candidate", "codec", "target", "results", "resources", "plugins", "durable", "protocol", "device"},
+        {
+            "errors",
+            "candidate",
+            "codec",
+            "target",
+            "results",
+            "resources",
+            "plugins",
+            "durable",
+            "protocol",
+            "device",
+            "rp2040_image",
+        },
     ),
     ("words of a search", {"objectives", "events", "pareto", "toolchain", "rungs", "foresight", "settings"}),
     ("the intermediate representation", {"graph"}),
@@ -20,7 +32,7 @@ ROOMS: list[tuple[str, set[str]]] = [
         "operators, networks, data",
         {"ops", "networks", "datasets", "store", "memory", "footprint", "twin", "importance", "latency_fit"},
     ),
-    ("what a codegen feeds", {"codegen", "export_files", "export_projects", "stack_bound"}),
+    ("what a codegen feeds", {"codegen", "export_files", "export_projects", "flash_tools", "stack_bound"}),
     ("what a training feeds", {"augment", "checkpoint", "imitate", "reuse"}),
     (
         "stages",

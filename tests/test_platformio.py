@@ -58,6 +58,8 @@ def test_the_nearest_board_is_the_one_whose_chip_has_the_longest_common_name() -
     assert imported(mcu="stm32f469bit6").nearest == "stm32f469i-disco"
     assert imported(mcu="stm32f446vet6").nearest == "nucleo-f446re"
     assert imported(mcu="stm32f303k8t6", clock_hz=64_000_000).nearest == "nucleo-f303re"
+    assert imported(mcu="nrf52840", clock_hz=64_000_000).nearest == "arduino-nano33-ble"
+    assert imported(mcu="rp2040", cpu="cortex-m0plus", clock_hz=133_000_000).nearest == "raspberry-pi-pico"
 
 
 def test_chip_clock_and_sizes_are_the_files() -> None:
@@ -111,7 +113,10 @@ def test_the_firmware_of_an_imported_board_links(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"cpu": "cortex-m33"}, "build.cpu is 'cortex-m33'; there are kernels for cortex-m0plus"),
-        ({"mcu": "esp32", "cpu": ""}, "no start-up code for build.mcu 'esp32'; there is some for stm32f2, stm32f3"),
+        (
+            {"mcu": "esp32", "cpu": ""},
+            "no start-up code for build.mcu 'esp32'; there is some for nrf52, rp2040, stm32f2, stm32f3",
+        ),
         ({"mcu": "stm32u575zit6"}, "no start-up code for build.mcu 'stm32u575zit6'"),
         ({"cpu": "cortex-m7"}, "build.cpu is 'cortex-m7', but the stm32f4 is a cortex-m4"),
         ({"clock_hz": 240_000_000}, r"build.f_cpu is 240000000 Hz; .* whole MHz up to 180"),

@@ -216,8 +216,8 @@ def test_a_firmware_for_another_clock_tree_is_refused(name: str, tmp_path: Path)
 
 def test_a_family_without_model_is_named(tmp_path: Path) -> None:
     image = assemble("nop", M4, tmp_path)
-    with pytest.raises(DeviceError, match="no model of nrf52; it knows stm32f2, stm32f3, stm32f4"):
-        Machine(image, replace(M4, platform="nrf52"), MemoryLine())
+    with pytest.raises(DeviceError, match="no model of esp32; it knows nrf52, rp2040, stm32f2, stm32f3"):
+        Machine(image, replace(M4, platform="esp32"), MemoryLine())
 
 
 FOREIGN = {

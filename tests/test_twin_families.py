@@ -13,20 +13,32 @@ from trec_dse.firmware import build_firmware
 from trec_dse.plugins import data_file, data_names
 from trec_dse.protocol import Command, Frame
 from trec_dse.target import Oscillator, Target, load_target, pin_place
+from trec_dse.twin.chips import make_peripherals
 from trec_dse.twin.clocks import ClocksF3, ClocksG0, ClocksH7, ClocksL4, Limits
 from trec_dse.twin.image import load_image
 from trec_dse.twin.lines import MemoryLine
 from trec_dse.twin.machine import Machine
-from trec_dse.twin.stm32 import make_peripherals
 
 HELLO = protocol.encode_frame(Frame(Command.HELLO, 1))
 ANY = Limits(1e9, 1e9, 1e9, (0, 1e9), (0, 1e9))
 CRYSTAL = Oscillator("crystal", 8_000_000)
+OTHER_PIN = {"nrf52": "P0.09", "rp2040": "GP13"}
 
 
-@pytest.fixture(params=data_names("targets", ".toml"))
+BOARDS = [load_target(data_file("targets", name, ".toml", TargetError)) for name in data_names("targets", ".toml")]
+STM32 = [board for board in BOARDS if board.platform.startswith("stm32")]
+
+
+@pytest.fixture(params=BOARDS, ids=lambda board: str(board.name))
 def target(request: pytest.FixtureRequest) -> Target:
-    return load_target(data_file("targets", request.param, ".toml", TargetError))
+    board: Target = request.param
+    return board
+
+
+@pytest.fixture(params=STM32, ids=lambda board: str(board.name))
+def stm32(request: pytest.FixtureRequest) -> Target:
+    board: Target = request.param
+    return board
 
 
 def start(built_for: Target, runs_on: Target, folder: Path) -> None:
@@ -35,38 +47,42 @@ def start(built_for: Target, runs_on: Target, folder: Path) -> None:
     Machine(load_image(elf), runs_on, MemoryLine(HELLO)).run()
 
 
-def test_pins_with_another_function_are_named(target: Target, tmp_path: Path) -> None:
-    wrong = replace(target, serial=replace(target.serial, pin_function=target.serial.pin_function + 1))
-    message = f"does not lead {target.serial.usart} to {target.serial.tx}; it must have alternate function"
+def test_pins_with_another_function_are_named(stm32: Target, tmp_path: Path) -> None:
+    wrong = replace(stm32, serial=replace(stm32.serial, pin_function=stm32.serial.pin_function + 1))
+    message = f"does not lead {stm32.serial.usart} to {stm32.serial.tx}; it must have alternate function"
     with pytest.raises(DeviceError, match=message):
-        start(wrong, target, tmp_path)
+        start(wrong, stm32, tmp_path)
 
 
-def test_other_pins_are_named(target: Target, tmp_path: Path) -> None:
-    wrong = replace(target, serial=replace(target.serial, rx="PE1"))
+def test_another_receiving_pin_is_named(target: Target, tmp_path: Path) -> None:
+    wrong = replace(target, serial=replace(target.serial, rx=OTHER_PIN.get(target.platform, "PE1")))
     with pytest.raises(DeviceError, match=f"does not lead {target.serial.usart} to {target.serial.rx}"):
         start(wrong, target, tmp_path)
-    with pytest.raises(DeviceError, match=f"{target.serial.usart} reaches .*{target.serial.rx}.*, not PE1"):
+
+
+def test_a_pin_that_the_port_does_not_reach_is_named(stm32: Target) -> None:
+    wrong = replace(stm32, serial=replace(stm32.serial, rx="PE1"))
+    with pytest.raises(DeviceError, match=f"{stm32.serial.usart} reaches .*{stm32.serial.rx}.*, not PE1"):
         make_peripherals(wrong, unconnected())
 
 
-def test_too_few_wait_states_are_named(target: Target, tmp_path: Path) -> None:
-    states = target.flash.wait_states
-    wrong = replace(target, flash=replace(target.flash, wait_states=states - 1))
-    with pytest.raises(DeviceError, match=f"sets {states - 1} Flash wait states; {target.clock_hz} Hz need {states}"):
-        start(wrong, target, tmp_path)
+def test_too_few_wait_states_are_named(stm32: Target, tmp_path: Path) -> None:
+    states = stm32.flash.wait_states
+    wrong = replace(stm32, flash=replace(stm32.flash, wait_states=states - 1))
+    with pytest.raises(DeviceError, match=f"sets {states - 1} Flash wait states; {stm32.clock_hz} Hz need {states}"):
+        start(wrong, stm32, tmp_path)
 
 
-def test_an_oscillator_that_does_not_start_is_named(target: Target, tmp_path: Path) -> None:
-    if target.oscillator.kind == "internal":
+def test_an_oscillator_that_does_not_start_is_named(stm32: Target, tmp_path: Path) -> None:
+    if stm32.oscillator.kind == "internal":
         # its start-up code knows no other: that is a compiler error
         with pytest.raises(ToolchainError, match="HSI16 only"):
-            start(replace(target, oscillator=CRYSTAL), target, tmp_path)
+            start(replace(stm32, oscillator=CRYSTAL), stm32, tmp_path)
         return
-    other = Oscillator("clock" if target.oscillator.kind == "crystal" else "crystal", target.oscillator.hz)
-    message = f"chip's own oscillator; {target.name} has a {target.oscillator.kind} of {target.oscillator.hz} Hz"
+    other = Oscillator("clock" if stm32.oscillator.kind == "crystal" else "crystal", stm32.oscillator.hz)
+    message = f"chip's own oscillator; {stm32.name} has a {stm32.oscillator.kind} of {stm32.oscillator.hz} Hz"
     with pytest.raises(DeviceError, match=message):
-        start(replace(target, oscillator=other), target, tmp_path)
+        start(replace(stm32, oscillator=other), stm32, tmp_path)
 
 
 def test_another_baud_rate_is_named(target: Target, tmp_path: Path) -> None:
@@ -152,6 +168,7 @@ def test_the_h7_tree_by_hand() -> None:
 def test_pins_are_read_as_their_makers_write_them() -> None:
     assert pin_place("PB10") == (1, 10)
     assert pin_place("P1.03") == (1, 3)
-    for wrong in ("PB16", "B10", "PZ1", "P1.32", "GP0", ""):
-        with pytest.raises(TargetError, match=r"is no pin; PB10 or P1\.03 would be"):
+    assert pin_place("GP28") == (0, 28)
+    for wrong in ("PB16", "B10", "PZ1", "P1.32", "GP30", "GP01", ""):
+        with pytest.raises(TargetError, match=r"is no pin; PB10, P1\.03 or GP1 would be"):
             pin_place(wrong)

@@ -23,16 +23,16 @@ M3 = load_target(data_folder("targets") / "nucleo-f207zg.toml")
 M0_PLUS = load_target(data_folder("targets") / "nucleo-g0b1re.toml")
 
 _SCRIPT = """
-MEMORY {
-    FLASH (rx) : ORIGIN = 0x08000000, LENGTH = 64K
+MEMORY {{
+    FLASH (rx) : ORIGIN = {origin}, LENGTH = 64K
     RAM (rw) : ORIGIN = 0x20000000, LENGTH = 64K
-}
-SECTIONS {
-    .text : { KEEP(*(.text*)) } > FLASH
-    /DISCARD/ : { *(.ARM.*) }
-}
+}}
+SECTIONS {{
+    .text : {{ KEEP(*(.text*)) }} > FLASH
+    /DISCARD/ : {{ *(.ARM.*) }}
+}}
 """
-# Stack and start, then the program at 0x0800_0010: the first address of a Flash line and of a cache line's half.
+# Stack and start, then the program at 0x10 in the Flash: the first address of a Flash line and of a cache line's half.
 _FRAME = """
     .syntax unified
     .cpu {core}
@@ -65,7 +65,8 @@ def without_wait_states(target: Target) -> Target:
 
 def assemble(program: str, target: Target, folder: Path) -> Image:
     """A linked program that starts at `program` and ends at the function `done`."""
-    (folder / "script.ld").write_text(_SCRIPT, encoding="utf-8")
+    origin = target.region(target.flash_region).origin
+    (folder / "script.ld").write_text(_SCRIPT.format(origin=origin), encoding="utf-8")
     text = _FRAME.format(program=program, core=target.core, fpu=_FPU.get(target.core, ""))
     (folder / "program.s").write_text(text, encoding="utf-8")
     compiler = find_target_compiler()
@@ -87,7 +88,7 @@ def execute(program: str, target: Target, folder: Path, make: CounterMaker = Nat
 
 def unconnected() -> Wires:
     """Wires for peripherals that no firmware runs with."""
-    return Wires(MemoryLine(), _nothing, _nothing, int)
+    return Wires(MemoryLine(), _nothing, _nothing, int, _nothing)
 
 
 def _nothing() -> None:

@@ -3,13 +3,20 @@
 from collections.abc import Sequence
 
 from trec_dse.errors import TargetError
+from trec_dse.flash_tools import flash_tools
 from trec_dse.resources import package_folder
 from trec_dse.target import Target, pin_place
 from trec_dse.toolchain import WARNINGS, Compiler, target_flags, target_libraries, target_link_flags
 
 DEFAULT_STACK_BYTES = 2048
 BOARD_FOLDER = "board"
+FINISHER = "board/rp2040_image.py"  # what is run on a linked ELF of a chip with a second boot stage
 _NO_FAMILY = ("host", "stm32")
+# The last word is the checksum; a stage that is too long does not link.
+_SECOND_STAGE = """\
+    .boot2 : {{ trec_boot2_start = .; KEEP(*(.boot2)) . = trec_boot2_start + 252; LONG(0) }} > {flash} :code =0
+
+"""
 KNOWN_ANSWERS = "network/trec_kat.c"  # for the test on the host; not part of a firmware
 
 
@@ -32,6 +39,11 @@ def _serves(folder: str, platform: str) -> bool:
     return platform.startswith(maker) and (not families or platform.removeprefix(maker) in families)
 
 
+def has_second_stage(target: Target) -> bool:
+    """Whether the chip starts a program through a stage in its Flash that carries a checksum (`rp2040_image.py`)."""
+    return (package_folder("runtime") / "platform" / target.platform / "boot2.c").is_file()
+
+
 def include_folders(target: Target) -> tuple[str, ...]:
     """Include folders of a firmware, relative to the export folder."""
     return ("network", "kernels", *(f"runtime/{name}" for name in runtime_folders(target)), BOARD_FOLDER)
@@ -46,6 +58,8 @@ def board_header(target: Target, stack_bytes: int = DEFAULT_STACK_BYTES) -> str:
     """board.h: what differs between the boards that share a platform folder."""
     kind = target.oscillator.kind
     (tx_port, tx_pin), (rx_port, rx_pin) = pin_place(target.serial.tx), pin_place(target.serial.rx)
+    start = target.region(target.flash_region).origin
+    has_bootloader = any(region.kind == "flash" and region.origin < start for region in target.regions)
     return f"""\
 /* {target.name}: what its platform folder cannot know. */
 #ifndef TREC_BOARD_H
@@ -64,6 +78,7 @@ def board_header(target: Target, stack_bytes: int = DEFAULT_STACK_BYTES) -> str:
 #define TREC_RX_PORT {rx_port}u /* {target.serial.rx} */
 #define TREC_RX_PIN {rx_pin}u
 #define TREC_PIN_FUNCTION {target.serial.pin_function}u
+#define TREC_HAS_BOOTLOADER {int(has_bootloader)}
 #define TREC_STACK_BYTES {stack_bytes}u
 
 #endif
@@ -81,6 +96,7 @@ def linker_script(target: Target) -> str:
         "@RAM@": ram.name,
         "@RAM_ORIGIN@": f"0x{ram.origin:08x}",
         "@RAM_SIZE@": f"0x{ram.size:x}",
+        "@SECOND_STAGE@": _SECOND_STAGE.format(flash=flash.name) if has_second_stage(target) else "",
     }
     for word, value in values.items():
         text = text.replace(word, value)
@@ -94,16 +110,19 @@ def makefile(target: Target) -> str:
     sources = source_folders(target)
     includes = " ".join(f"-I{name}" for name in include_folders(target))
     host_includes = " ".join(f"-I{name}" for name in include_folders(target) if "platform" not in name)
+    tools = flash_tools(target)
+    seal = f"\n\t$(PYTHON) {FINISHER} $@" if has_second_stage(target) else ""
     return f"""\
 # Firmware for {target.name} ({target.mcu}).
 #   make         build/firmware.elf and its size
 #   make test    known answers of this network, on this machine
-#   make flash   through OpenOCD; `make flash-st` through st-flash
+#   make flash   through OpenOCD; `make {tools.rule}` {tools.hint}
 # CC=arm-none-eabi-gcc or CC="python3 -m ziglang cc"; without CC the first of them that is there.
 
 PYTHON ?= python3
 HOSTCC ?= cc
 OBJCOPY ?= arm-none-eabi-objcopy
+BIN := build/firmware.bin
 ifeq ($(origin CC),default)
 CC := $(or $(shell command -v arm-none-eabi-gcc),$(PYTHON) -m ziglang cc)
 endif
@@ -123,11 +142,11 @@ HEADERS := $(wildcard {" ".join(f"{name}/*.h" for name in include_folders(target
 OBJECTS := $(SOURCES:%.c=build/make/%.o)
 TEST_SOURCES := $(wildcard network/*.c kernels/*.c runtime/common/*.c) runtime/platform/host/kat.c
 
-.PHONY: all test flash flash-st clean
+.PHONY: all test flash {tools.rule} clean
 all: build/firmware.elf
 
 build/firmware.elf: $(OBJECTS) board/link.ld
-\t$(CC) $(LDFLAGS) -Tboard/link.ld $(OBJECTS) $(LDLIBS) -o $@
+\t$(CC) $(LDFLAGS) -Tboard/link.ld $(OBJECTS) $(LDLIBS) -o $@{seal}
 
 build/make/%.o: %.c $(HEADERS)
 \t@mkdir -p $(@D)
@@ -141,11 +160,11 @@ test: build/kat
 \t./build/kat
 
 flash: build/firmware.elf
-\topenocd -f interface/stlink.cfg -f target/{target.platform}x.cfg -c "program $< verify reset exit"
+\topenocd -f {" -f ".join(tools.openocd)} -c "program $< verify reset exit"
 
-flash-st: build/firmware.elf
-\t$(OBJCOPY) -O binary $< build/firmware.bin
-\tst-flash --reset write build/firmware.bin 0x{target.region(target.flash_region).origin:08x}
+{tools.rule}: build/firmware.elf
+\t$(OBJCOPY) -O binary $< $(BIN)
+\t{tools.recipe}
 
 clean:
 \trm -rf build
@@ -155,6 +174,7 @@ clean:
 def readme(target: Target) -> str:
     """README.md: what is in the folder and what to do with it."""
     flash, ram = target.region(target.flash_region), target.region(target.ram_region)
+    tools = flash_tools(target)
     return f"""\
 # An int8 network for {target.name}
 
@@ -176,10 +196,12 @@ Nothing here allocates memory or needs a C library.
 
     make          # build/firmware.elf, with arm-none-eabi-gcc or zig
     make test     # the known answers, computed on this machine
-    make flash    # OpenOCD; `make flash-st` uses st-flash
+    make flash    # through OpenOCD
+    make {tools.rule}   # {tools.hint}
 
-The firmware answers on {target.serial.usart} at {target.serial.baud} baud, 8N1, which the debug probe shows as a serial
-port. `trec_arena`, the stack and every weight are visible in the symbol table of the ELF.
+The firmware answers on {target.serial.usart} at {target.serial.baud} baud, 8N1; it sends on {target.serial.tx} and \
+receives on {target.serial.rx}.
+`trec_arena`, the stack and every weight are visible in the symbol table of the ELF.
 
 To use the network in a program of your own, take it in by one of these, or compile `network/trec_network.c`,
 `kernels/`, `runtime/arch/` and `runtime/common/` with

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from trec_dse.export_files import KNOWN_ANSWERS, include_folders, source_folders
+from trec_dse.export_files import FINISHER, KNOWN_ANSWERS, has_second_stage, include_folders, source_folders
 from trec_dse.target import Target
 from trec_dse.toolchain import Compiler, target_flags, target_libraries, target_link_flags
 
@@ -108,7 +108,7 @@ if(CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)
     target_include_directories(firmware.elf PRIVATE {" ".join(include_folders(target))})
     target_compile_options(firmware.elf PRIVATE ${{TREC_FLAGS}})
     target_link_options(firmware.elf PRIVATE ${{TREC_LINK_FLAGS}} -T${{CMAKE_CURRENT_SOURCE_DIR}}/board/link.ld)
-    target_link_libraries(firmware.elf PRIVATE ${{TREC_LIBRARIES}})
+    target_link_libraries(firmware.elf PRIVATE ${{TREC_LIBRARIES}}){_finish(target)}
   else()
     enable_testing()
     add_executable(known_answers runtime/platform/host/kat.c {KNOWN_ANSWERS})
@@ -119,6 +119,16 @@ if(CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)
   endif()
 endif()
 """
+
+
+def _finish(target: Target) -> str:
+    """What CMake does to a linked firmware of a chip with a second boot stage."""
+    if not has_second_stage(target):
+        return ""
+    return f"""
+    find_program(PYTHON NAMES python3 python REQUIRED)
+    add_custom_command(TARGET firmware.elf POST_BUILD
+      COMMAND ${{PYTHON}} ${{CMAKE_CURRENT_SOURCE_DIR}}/{FINISHER} $<TARGET_FILE:firmware.elf>)"""
 
 
 def _toolchain(target: Target) -> str:

@@ -13,7 +13,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import ARMAttributesSection, SymbolTableSection
 
-from trec_dse import export_files, export_projects
+from trec_dse import export_files, export_projects, rp2040_image
 from trec_dse.device import Firmware
 from trec_dse.errors import DoesNotFitError, InputError, ToolchainError
 from trec_dse.resources import package_folder
@@ -85,7 +85,7 @@ def speak_text(folder: Path, model: str) -> None:
 
 
 def build_firmware(folder: Path, target: Target, compiler: Compiler | None = None) -> Firmware:
-    """Compile and link `folder/build/firmware.elf` (and .bin) and read its sizes.
+    """Compile and link `folder/build/firmware.elf` (and .bin, and .uf2 for an RP2040) and read its sizes.
 
     Raises `DoesNotFitError` with the bytes too many per region, `ToolchainError` with the compiler's first errors.
     """
@@ -99,6 +99,8 @@ def build_firmware(folder: Path, target: Target, compiler: Compiler | None = Non
     with tempfile.TemporaryDirectory(prefix=".link-", dir=build) as scratch:
         fresh = Path(scratch) / "firmware.elf"
         _link(objects, folder / export_files.BOARD_FOLDER / "link.ld", fresh, target, compiler)
+        if export_files.has_second_stage(target):
+            _finish(fresh, build)
         image = _flash_image(fresh, target.region(target.flash_region))
         (Path(scratch) / "firmware.bin").write_bytes(image)
         (Path(scratch) / "firmware.bin").replace(build / "firmware.bin")
@@ -276,6 +278,15 @@ def _sources(folder: Path, target: Target) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
+def _finish(elf: Path, build: Path) -> None:
+    """What the boot ROM and the USB drive of an RP2040 want: a checksum in the ELF, and a UF2 file in `build`."""
+    try:
+        rp2040_image.main(elf)
+    except ValueError as problem:
+        raise ToolchainError(f"{elf.name}: {problem}") from problem
+    elf.with_suffix(".uf2").replace(build / "firmware.uf2")
+
+
 def _build_id(folder: Path) -> str:
     path = folder / _MANIFEST
     try:
@@ -317,6 +328,8 @@ def _write_projects(folder: Path, target: Target) -> None:
 
 
 def _copy_runtime(folder: Path, target: Target) -> None:
+    if export_files.has_second_stage(target):
+        _copy_files([Path(rp2040_image.__file__)], (folder / export_files.FINISHER).parent)
     for name in (*export_files.runtime_folders(target), "platform/host"):
         source = package_folder("runtime") / name
         _copy_files(sorted(source.glob("*.[chS]")), folder / "runtime" / name)

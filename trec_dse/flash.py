@@ -7,27 +7,29 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trec_dse.errors import DeviceError, ToolchainError
+from trec_dse.flash_tools import flash_tools
 from trec_dse.target import Target
 
 DRIVE = "drive"
 TOOLS = ("openocd", "st-flash", "pyocd")
 _TIME_LIMIT_S = 180.0
-# Where desktops mount a drive that was plugged in; a probe's drive holds one of these files.
+# Where desktops mount a drive that was plugged in.
 _MOUNTS = ("/media/*/*", "/run/media/*/*", "/Volumes/*", "/media/*")
-_PROBE_FILES = ("MBED.HTM", "DETAILS.TXT")
 
 
 def flash_command(tool: str, elf: Path, target: Target) -> list[str]:
     """What to run so that `tool` writes, checks and starts `elf`; firmware.bin lies beside it."""
     if tool == "openocd":
         script = f"program {elf} verify reset exit"
-        return [tool, "-f", "interface/stlink.cfg", "-f", f"target/{target.platform}x.cfg", "-c", script]
+        probe, chip = flash_tools(target).openocd
+        return [tool, "-f", probe, "-f", chip, "-c", script]
+    if tool == "st-flash" and not target.platform.startswith("stm32"):
+        raise ToolchainError(f"st-flash writes to STM32 chips only, not to a {target.mcu}; take openocd or pyocd")
     if tool == "st-flash":
         origin = target.region(target.flash_region).origin
         return [tool, "--reset", "write", str(elf.with_suffix(".bin")), f"0x{origin:08x}"]
     if tool == "pyocd":
-        # its names are the maker's order codes with an x for the temperature range
-        return [tool, "flash", "-t", target.mcu.lower()[:-1] + "x", str(elf)]
+        return [tool, "flash", "-t", flash_tools(target).pyocd, str(elf)]
     raise ToolchainError(f"no flash tool {tool!r}; choose from {', '.join((*TOOLS, DRIVE))}")
 
 
@@ -37,9 +39,11 @@ def flash(elf: Path, target: Target, tool: str | None = None, *, drives: Iterabl
     Without `tool`, the first one installed, else the probe's drive. `drives`: where to look for that; None: everywhere.
     Raises `ToolchainError` if there is no way to write, `DeviceError` with the tool's words if it fails.
     """
-    chosen = tool or next((name for name in TOOLS if shutil.which(name)), DRIVE)
+    usable = (name for name in TOOLS if name != "st-flash" or target.platform.startswith("stm32"))
+    chosen = tool or next((name for name in usable if shutil.which(name)), DRIVE)
     if chosen == DRIVE:
-        _copy(elf.with_suffix(".bin"), target, _probe_drives(drives))
+        ways = flash_tools(target)
+        _copy(elf.with_name(ways.image), target, _drives_with(ways.drive_files, drives))
         return DRIVE
     command = flash_command(chosen, elf, target)
     if shutil.which(chosen) is None:
@@ -72,9 +76,9 @@ def _run(command: Sequence[str], target: Target) -> None:
         raise DeviceError(f"{command[0]} could not write to {target.name}: {said}")
 
 
-def _probe_drives(drives: Iterable[Path] | None) -> list[Path]:
+def _drives_with(files: Sequence[str], drives: Iterable[Path] | None) -> list[Path]:
     places = [path for pattern in _MOUNTS for path in Path("/").glob(pattern[1:])] if drives is None else drives
-    return sorted({path for path in places if any((path / name).is_file() for name in _PROBE_FILES)})
+    return sorted({path for path in places if any((path / name).is_file() for name in files)})
 
 
 def _copy(image: Path, target: Target, drives: Sequence[Path]) -> None:

@@ -16,7 +16,7 @@ from typing import get_args
 from trec_dse.errors import TargetError
 from trec_dse.target import Core, Region, Serial, Target
 
-_LEAST_COMMON = len("stm32f4")  # less of a chip's name than its family is no kinship
+_LEAST_COMMON = len("stm32f4")  # less of a chip's name than its family, or all of it, is no kinship
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def import_board(board: BoardFile, known: Sequence[Target]) -> Imported:
             f"{board.path}: build.cpu is {board.cpu!r}; there are kernels for {', '.join(get_args(Core))}"
         )
     near = max(known, key=lambda target: (_common(board.mcu, target), target.name))
-    if _common(board.mcu, near) < _LEAST_COMMON:
+    if _common(board.mcu, near) < min(_LEAST_COMMON, len(near.mcu)):
         families = ", ".join(sorted({target.platform for target in known}))
         raise TargetError(f"{board.path}: no start-up code for build.mcu {board.mcu!r}; there is some for {families}")
     if board.cpu not in ("", near.core):

@@ -30,7 +30,7 @@ class Serial:
 
     Attributes:
         usart: the peripheral's name; base: its address; clock_hz: the clock that its baud divider sees.
-        tx, rx: the pins that lead to the debug probe, as the chip's maker writes them: "PB10", "P1.03".
+        tx, rx: the pins that lead to the debug probe, as the chip's maker writes them: "PB10", "P1.03", "GP1".
         pin_function: the alternate function that connects them with the peripheral; 0 where pins are routed freely.
         vid_pid: USB ids of the probe's virtual port, as "0483:374b".
     """
@@ -58,12 +58,14 @@ class FlashTiming:
     """Flash wait states at `clock_hz`, and what hides them.
 
     Attributes:
-        accelerator: "none"; "prefetch": the next line is read ahead; "art": ST's line memories; "cache": the core's.
+        accelerator: "none"; "prefetch": the next line is read ahead; "art": ST's line memories; "cache": the core's;
+            "code_cache": the chip's, for instructions; "serial": one for all in front of a serial Flash, where
+            `wait_states` is what a missed word costs.
         code_bytes, data_bytes: what the accelerator or the caches hold; 0 without them.
     """
 
     wait_states: int
-    accelerator: Literal["none", "prefetch", "art", "cache"]
+    accelerator: Literal["none", "prefetch", "art", "cache", "code_cache", "serial"]
     code_bytes: int = 0
     data_bytes: int = 0
 
@@ -151,14 +153,17 @@ class Target:
 
 
 def pin_place(name: str) -> tuple[int, int]:
-    """Port and number of a pin: "PB10" and "P1.10" are (1, 10). Raises `TargetError` for anything else."""
+    """Port and number of a pin: "PB10" and "P1.10" are (1, 10), "GP10" is (0, 10). Raises `TargetError` otherwise."""
     letter = re.fullmatch(r"P([A-K])(\d{1,2})", name)
     number = re.fullmatch(r"P([01])\.(\d{2})", name)
     if letter and int(letter[2]) < 16:
         return ord(letter[1]) - ord("A"), int(letter[2])
     if number and int(number[2]) < 32:
         return int(number[1]), int(number[2])
-    raise TargetError(f"{name!r} is no pin; PB10 or P1.03 would be")
+    plain = re.fullmatch(r"GP(0|[1-9]\d?)", name)
+    if plain and int(plain[1]) < 30:
+        return 0, int(plain[1])
+    raise TargetError(f"{name!r} is no pin; PB10, P1.03 or GP1 would be")
 
 
 def load_target(path: Path) -> Target:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from trec_dse.errors import DeviceError
 from trec_dse.target import Target, pin_place
-from trec_dse.twin.clocks import ClockTree
+from trec_dse.twin.clocks import ClockTree, check_speeds
 from trec_dse.twin.registers import Registers
 from trec_dse.twin.serial_port import Usart
 from trec_dse.twin.stm32 import FAMILIES, Family
@@ -29,24 +29,27 @@ def check_serial_port(target: Target, devices: Mapping[str, Registers]) -> None:
         raise DeviceError(
             f"the firmware sets {wait_states} Flash wait states; {target.clock_hz} Hz need {target.flash.wait_states}"
         )
-    baud = usart.baud(rcc.usart_hz(usart.name))
-    if abs(baud / target.serial.baud - 1) > BAUD_TOLERANCE:
-        raise DeviceError(f"the firmware sets {usart.name} to {baud:.0f} baud; {target.name} says {target.serial.baud}")
+    check_baud(target, usart.baud(rcc.usart_hz(usart.name)))
     for pin in (target.serial.tx, target.serial.rx):
         _check_pin(pin, usart.name, family, devices)
 
 
+def check_core_clock(target: Target, hz: float) -> None:
+    """The core's clock as programmed against the target's."""
+    if round(hz) != target.clock_hz:
+        raise DeviceError(f"the firmware runs the core at {hz:.0f} Hz; {target.name} says {target.clock_hz} Hz")
+
+
+def check_baud(target: Target, baud: float) -> None:
+    """The port's bits per second as programmed against the target's."""
+    serial = target.serial
+    if abs(baud / serial.baud - 1) > BAUD_TOLERANCE:
+        raise DeviceError(f"the firmware sets {serial.usart} to {baud:.0f} baud; {target.name} says {serial.baud}")
+
+
 def _check_clocks(target: Target, rcc: ClockTree) -> None:
-    if round(rcc.core_hz) != target.clock_hz:
-        raise DeviceError(
-            f"the firmware runs the core at {rcc.core_hz:.0f} Hz; {target.name} says {target.clock_hz} Hz"
-        )
-    for speed in rcc.speeds():
-        if not speed.least <= speed.hz <= speed.most:
-            raise DeviceError(
-                f"the firmware runs {speed.what} at {speed.hz:.0f} Hz; {speed.least:.0f} to {speed.most:.0f} Hz"
-                " are allowed"
-            )
+    check_core_clock(target, rcc.core_hz)
+    check_speeds(rcc.speeds())
     if rcc.uses_pll and not rcc.uses_board_clock:
         raise DeviceError(
             f"the firmware runs from the chip's own oscillator; {target.name} has a {target.oscillator.kind}"

@@ -3,9 +3,10 @@
 Registers: chapter RCC of RM0033 (F2), RM0386 (F4), RM0385 (F7), RM0316 (F3), RM0432 (L4+), RM0444 (G0), RM0433 (H7).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from trec_dse.errors import DeviceError
 from trec_dse.target import Oscillator
 from trec_dse.twin.registers import Registers
 
@@ -18,6 +19,16 @@ class Speed:
     hz: float
     least: float
     most: float
+
+
+def check_speeds(speeds: Iterable[Speed]) -> None:
+    """Raises `DeviceError` for the first that is out of its bounds."""
+    for speed in speeds:
+        if not speed.least <= speed.hz <= speed.most:
+            raise DeviceError(
+                f"the firmware runs {speed.what} at {speed.hz:.0f} Hz; {speed.least:.0f} to {speed.most:.0f} Hz"
+                " are allowed"
+            )
 
 
 @dataclass(frozen=True)

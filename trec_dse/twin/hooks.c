@@ -70,6 +70,7 @@ typedef struct {
     uint32_t mispredicted;
     uint32_t unaligned;
     uint32_t never_unaligned; /* the core faults on every access across its natural boundary */
+    uint32_t is_unified;      /* data are looked up in the cache of the code */
     uint32_t n_accesses; /* since the block began */
     uint32_t n_data_ranges;
     uint32_t data_first[MAX_DATA_RANGES];
@@ -207,7 +208,7 @@ void twin_on_access(void *engine, int kind, uint64_t address64, int size, int64_
     }
     for (uint32_t i = 0; i < s->n_data_ranges; i++) {
         if (address >= s->data_first[i] && address < s->data_behind[i]) {
-            const uint32_t lost = look_up(&s->data, address);
+            const uint32_t lost = look_up(s->is_unified ? &s->code : &s->data, address);
             /* A store that misses waits in the store buffer, not in the pipeline. */
             if (lost && kind != UC_MEM_WRITE) {
                 s->n_data_misses++;

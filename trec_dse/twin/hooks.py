@@ -129,6 +129,7 @@ class _CState(ctypes.Structure):
         ("mispredicted", ctypes.c_uint32),
         ("unaligned", ctypes.c_uint32),
         ("never_unaligned", ctypes.c_uint32),
+        ("is_unified", ctypes.c_uint32),
         ("n_accesses", ctypes.c_uint32),
         ("n_data_ranges", ctypes.c_uint32),
         ("data_first", ctypes.c_uint32 * MAX_DATA_RANGES),
@@ -163,6 +164,7 @@ class NativeCounter:
             mispredicted=timing.mispredicted,
             unaligned=timing.unaligned,
             never_unaligned=timing.never_unaligned,
+            is_unified=timing.is_unified,
             n_data_ranges=len(timing.data_ranges),
             data_first=tuple(pair[0] for pair in timing.data_ranges),
             data_behind=tuple(pair[1] for pair in timing.data_ranges),
@@ -291,7 +293,7 @@ class PythonCounter:
         self._predictors: dict[int, int] = {}
         self._last_targets: dict[int, int] = {}
         self._code = _Tags(self._timing.code)
-        self._data = _Tags(self._timing.data)
+        self._data = self._code if self._timing.is_unified else _Tags(self._timing.data)
 
     def watch(self, places: Places) -> None:
         """Book what is counted from now on to these places; before anything has run."""

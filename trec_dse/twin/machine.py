@@ -2,18 +2,18 @@
 
 from trec_dse.errors import DeviceError
 from trec_dse.target import Target
-from trec_dse.twin.checks import check_serial_port
+from trec_dse.twin.chips import check_serial_port, flash_refusal, hides_flash, make_peripherals, start_of
 from trec_dse.twin.core import Clock, make_core
 from trec_dse.twin.decode import decode, missing_on
 from trec_dse.twin.engine import Engine, UcError, unicorn
 from trec_dse.twin.hooks import Counter, CounterMaker, make_counter
 from trec_dse.twin.image import THUMB_BIT, Image
 from trec_dse.twin.lines import Line
-from trec_dse.twin.registers import Registers, Wires
-from trec_dse.twin.stm32 import make_peripherals
+from trec_dse.twin.registers import Gate, Registers, Wires
 from trec_dse.twin.timing import Block, block_at, core_timing
 
 _PAGE = 4096
+_BOOT_BYTES = 256
 _FOREVER = 0xFFFF_FFFE
 _CPU = {
     "cortex-m0plus": unicorn.arm_const.UC_CPU_ARM_CORTEX_M0,
@@ -51,7 +51,7 @@ class Machine:
         self._fault: DeviceError | None = None
         self._is_reset_asked = False
         self._map_memory()
-        wires = Wires(line, self._check_serial_port, self._engine.emu_stop, self.clock.cycles)
+        wires = Wires(line, self._check_serial_port, self._engine.emu_stop, self.clock.cycles, self._ask_reset)
         self._devices = (
             *make_peripherals(target, wires),
             *make_core(target, self.clock, self._ask_reset),
@@ -73,11 +73,13 @@ class Machine:
             device.reset()
         for register in range(unicorn.arm_const.UC_ARM_REG_R0, unicorn.arm_const.UC_ARM_REG_R0 + 13):
             self._engine.reg_write(register, 0)
-        table = self._engine.mem_read(self._target.region(self._target.flash_region).origin, 8)
-        stack, start = (int.from_bytes(table[i : i + 4], "little") for i in (0, 4))
-        self._engine.reg_write(unicorn.arm_const.UC_ARM_REG_SP, stack)
-        self._engine.reg_write(unicorn.arm_const.UC_ARM_REG_LR, 0xFFFF_FFFF)
-        self._engine.reg_write(unicorn.arm_const.UC_ARM_REG_PC, start | THUMB_BIT)
+        start = start_of(self._target, self.memory(self._target.region(self._target.flash_region).origin, _BOOT_BYTES))
+        for address, data in start.copied:
+            self._engine.mem_write(address, data)
+        self._engine.reg_write(unicorn.arm_const.UC_ARM_REG_SP, start.stack)
+        self._engine.reg_write(unicorn.arm_const.UC_ARM_REG_LR, start.link)
+        self._engine.reg_write(unicorn.arm_const.UC_ARM_REG_PC, start.address | THUMB_BIT)
+        self._show_flash(not hides_flash(self._target))
         self.counter.forget_caches()
 
     def run(self, until: int = _FOREVER) -> None:
@@ -87,6 +89,10 @@ class Machine:
             if not self._is_reset_asked:
                 return
             self.reset()
+
+    def device(self, name: str) -> Registers:
+        """The peripheral of that name."""
+        return self._by_name[name]
 
     def register(self, number: int) -> int:
         """The value of r0 to r12."""
@@ -186,11 +192,15 @@ class Machine:
     def _device_at(self, address: int, devices: list[Registers], access: str) -> Registers:
         for device in devices:
             if device.base <= address < device.base + device.size:
-                if device.gate and not self._by_name["RCC"].words.get(device.gate.offset, 0) >> device.gate.bit & 1:
-                    where = f"bit {device.gate.bit} of RCC + 0x{device.gate.offset:02x} comes first"
-                    raise self._stopped(f"{access} 0x{address:08x}, while the clock of {device.name} is off; {where}")
+                if device.gate and not self._is_open(device.gate):
+                    where = f"bit {device.gate.bit} of {device.gate.owner} + 0x{device.gate.offset:02x} comes first"
+                    state = "the clock of {} is off" if device.gate.value else "{} is held in reset"
+                    raise self._stopped(f"{access} 0x{address:08x}, while {state.format(device.name)}; {where}")
                 return device
         raise self._stopped(f"{access} 0x{address:08x}, where {self._target.name} has nothing that the twin models")
+
+    def _is_open(self, gate: Gate) -> bool:
+        return self._by_name[gate.owner].bits(gate.offset, gate.bit, 1) == gate.value
 
     def _check_serial_port(self) -> None:
         check_serial_port(self._target, self._by_name)
@@ -199,7 +209,21 @@ class Machine:
         self._engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid)
         self._engine.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
 
+    def _show_flash(self, is_shown: bool) -> None:
+        flash = self._target.region(self._target.flash_region)
+        rights = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC if is_shown else unicorn.UC_PROT_NONE
+        self._engine.mem_protect(flash.origin, -(-flash.size // _PAGE) * _PAGE, rights)
+        self._is_flash_shown = is_shown
+
     def _on_invalid(self, engine: Engine, kind: int, address: int, size: int, value: int, _: object) -> bool:
+        flash = self._target.region(self._target.flash_region)
+        if not self._is_flash_shown and flash.origin <= address < flash.origin + flash.size:
+            refusal = flash_refusal(self._target, self._by_name)
+            if not refusal:
+                self._show_flash(True)
+                return True
+            self._stop(self._stopped(f"{_ACCESS.get(kind, 'access to')} 0x{address:08x}, in the Flash: {refusal}"))
+            return False
         what = f"{_ACCESS.get(kind, 'access to')} 0x{address:08x} ({size} bytes)"
         self._stop(self._stopped(f"{what}, where {self._target.name} has no such memory"))
         return False

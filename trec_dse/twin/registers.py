@@ -8,10 +8,12 @@ from trec_dse.twin.lines import Line
 
 @dataclass(frozen=True)
 class Gate:
-    """The bit that clocks a peripheral; `offset` of its register in the RCC."""
+    """The bit that lets a peripheral work: `offset` in the block `owner`, where it must be `value`."""
 
     offset: int
     bit: int
+    owner: str = "RCC"
+    value: int = 1
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,28 @@ class Wires:
     Attributes:
         line: the far end of the serial port. on_enable: called when the port is switched on.
         on_closed: called when the line will never bring another byte. cycles: core cycles since power-on.
+        on_reset: called when firmware asks for the whole chip's reset.
     """
 
     line: Line
     on_enable: Callable[[], None]
     on_closed: Callable[[], None]
     cycles: Callable[[], int]
+    on_reset: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a core begins after a reset.
+
+    Attributes:
+        stack, address, link: what its registers hold. copied: (address, bytes) that a boot ROM has put into memory.
+    """
+
+    stack: int
+    address: int
+    link: int = 0xFFFF_FFFF
+    copied: tuple[tuple[int, bytes], ...] = ()
 
 
 class Registers:

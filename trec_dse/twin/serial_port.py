@@ -1,7 +1,9 @@
-"""The polled serial ports of the STM32 families, which differ in where their registers are."""
+"""Polled serial ports: what all share, and those of the STM32 families, which differ in where their registers are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trec_dse.errors import DeviceError
 from trec_dse.twin.registers import Gate, Registers, Wires
 
 
@@ -21,20 +23,28 @@ OLD_USART = UsartLayout(0x00, 0x04, 0x04, 0x08, 0x0C, (1 << 13) | (1 << 2) | (1 
 NEW_USART = UsartLayout(0x1C, 0x24, 0x28, 0x0C, 0x00, (1 << 0) | (1 << 2) | (1 << 3))
 
 
-class Usart(Registers):
-    """A polled serial port. While the firmware only waits for a byte, the whole twin sleeps.
+_PATIENCE = 1000  # looks at a port that is off
+
+
+class PolledPort(Registers):
+    """What every polled serial port shares. While the firmware only waits for a byte, the whole twin sleeps.
 
     A core looks many times before the next byte is there, so the first look at the status never shows one; the
     second waits for it. This makes the cycle count independent of when the host's bytes arrive. A firmware that
     sends finds room at its first look.
     """
 
-    _RECEIVED, _COMPLETE, _EMPTY = 1 << 5, 1 << 6, 1 << 7
-    _READY_FLAGS = (1 << 21) | (1 << 22)  # TEACK and REACK, which only the newer one has
-
-    def __init__(self, name: str, base: int, gate: Gate, layout: UsartLayout, wires: Wires) -> None:
-        super().__init__(name, base, gate=gate)
-        self.layout = layout
+    def __init__(
+        self,
+        name: str,
+        base: int,
+        wires: Wires,
+        *,
+        size: int = 0x400,
+        gate: Gate | None = None,
+        at_reset: Mapping[int, int] | None = None,
+    ) -> None:
+        super().__init__(name, base, size=size, at_reset=at_reset, gate=gate)
         self._wires = wires
         self._line = wires.line
         self._n_looks = 0
@@ -44,27 +54,72 @@ class Usart(Registers):
         super().reset()
         self._n_looks = 0
 
+    @property
+    def is_on(self) -> bool:
+        """Whether it is switched on in both directions."""
+        raise NotImplementedError
+
+    def has_byte(self) -> bool:
+        """A look at the status: whether a byte has arrived. Raises `DeviceError` where it is waited for in vain."""
+        self._n_looks += 1
+        if not self.is_on and self._n_looks > _PATIENCE:
+            what = f"the firmware waits for {self.name}, which is not switched on in both directions"
+            raise DeviceError(what)
+        if not self.is_on or self._n_looks < 2:
+            return False
+        if not self._line.received and not self._line.wait():
+            self._wires.on_closed()
+        return bool(self._line.received)
+
+    def take(self) -> int:
+        """The byte that has arrived."""
+        self._n_looks = 0
+        return self._line.received.popleft() if self.is_on and self._line.received else 0
+
+    def send(self, value: int) -> None:
+        """Pass a byte on; lost while the port is off."""
+        self._n_looks = 0
+        if self.is_on:
+            self._line.send(value & 0xFF)
+
+    def note_switch(self, was_on: bool) -> None:
+        """Called after every write to a switch: what came before the port was on is lost."""
+        if self.is_on and not was_on:
+            self._line.discard()
+            self._wires.on_enable()
+
+
+class Usart(PolledPort):
+    """A USART or LPUART of an STM32."""
+
+    _RECEIVED, _COMPLETE, _EMPTY = 1 << 5, 1 << 6, 1 << 7
+    _READY_FLAGS = (1 << 21) | (1 << 22)  # TEACK and REACK, which only the newer one has
+
+    def __init__(self, name: str, base: int, gate: Gate, layout: UsartLayout, wires: Wires) -> None:
+        super().__init__(name, base, wires, gate=gate)
+        self.layout = layout
+
+    @property
+    def is_on(self) -> bool:
+        """UE, RE and TE are set."""
+        wanted = self.layout.enable_bits
+        return self.words.get(self.layout.control, 0) & wanted == wanted
+
     def read(self, offset: int) -> int:
         """Status and received bytes; other registers as written."""
         if offset == self.layout.status:
-            return self._status()
-        if offset == self.layout.receive:
-            self._n_looks = 0
-            return self._line.received.popleft() if self._is_on and self._line.received else 0
-        return super().read(offset)
+            ready = self._READY_FLAGS if self.is_on else 0
+            return self._EMPTY | self._COMPLETE | ready | self._RECEIVED * self.has_byte()
+        return self.take() if offset == self.layout.receive else super().read(offset)
 
     def write(self, offset: int, value: int) -> None:
         """Bytes to send, and the switch."""
         if offset == self.layout.transmit:
-            self._n_looks = 0
-            if self._is_on:
-                self._line.send(value & 0xFF)
+            self.send(value)
             return
-        was_on = self._is_on
+        was_on = self.is_on
         super().write(offset, value)
-        if self._is_on and not was_on:
-            self._line.discard()
-            self._wires.on_enable()
+        self.note_switch(was_on)
 
     def baud(self, clock_hz: float) -> float:
         """Bits per second as programmed: an LPUART divides by 256ths, a USART over-samples 16- or 8-fold."""
@@ -74,19 +129,3 @@ class Usart(Registers):
         if self.bits(self.layout.control, 15, 1):
             divider = (divider >> 4) * 8 + (divider & 7)
         return clock_hz / max(1, divider)
-
-    @property
-    def _is_on(self) -> bool:
-        wanted = self.layout.enable_bits
-        return self.words.get(self.layout.control, 0) & wanted == wanted
-
-    def _status(self) -> int:
-        if not self._is_on:
-            return self._EMPTY | self._COMPLETE
-        self._n_looks += 1
-        if self._n_looks < 2:
-            return self._EMPTY | self._COMPLETE | self._READY_FLAGS
-        if not self._line.received and not self._line.wait():
-            self._wires.on_closed()
-        has_byte = self._RECEIVED if self._line.received else 0
-        return self._EMPTY | self._COMPLETE | self._READY_FLAGS | has_byte

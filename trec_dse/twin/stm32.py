@@ -195,11 +195,7 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def make_peripherals(target: Target, wires: Wires) -> tuple[Registers, ...]:
-    """All peripherals outside the core. Raises `DeviceError` for a family, a port or a pin without model."""
-    if target.platform not in FAMILIES:
-        raise DeviceError(
-            f"{target.name}: the twin has no model of {target.platform}; it knows {', '.join(sorted(FAMILIES))}"
-        )
+    """All peripherals outside the core. Raises `DeviceError` for a port or a pin without model."""
     family, serial = FAMILIES[target.platform], target.serial
     if serial.usart not in family.ports:
         raise DeviceError(f"{target.name}: no model of {serial.usart}; choose from {', '.join(family.ports)}")

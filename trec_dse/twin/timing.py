@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trec_dse.target import Target
+from trec_dse.target import FlashTiming, Target
 from trec_dse.twin import cortex_m0plus, cortex_m3, cortex_m4, cortex_m7
 from trec_dse.twin.decode import Exit, Instruction, decode
 
@@ -32,6 +32,7 @@ class CoreTiming:
             a 32-bit instruction across two words. mispredicted: 0 on a core without predictor, which pays `taken`.
         unaligned: a data access across its natural boundary; never_unaligned: the core faults there instead.
         code, data: what is in front of slow memory; data_ranges: (first, behind) addresses of slow memory.
+        is_unified: data are looked up in the cache of the code.
     """
 
     permille: int
@@ -45,6 +46,7 @@ class CoreTiming:
     data_ranges: tuple[tuple[int, int], ...]
     block_cycles: Callable[[Sequence[Instruction]], int]
     never_unaligned: bool = False
+    is_unified: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,7 @@ def core_timing(target: Target) -> CoreTiming:
 def _in_order(target: Target) -> CoreTiming:
     """A Cortex-M4 and the memory in front of it: lines that the accelerator holds, or the one just read."""
     flash = target.region(target.flash_region)
-    wait, kind = target.flash.wait_states, target.flash.accelerator
-    line = _LINE_BYTES[kind]
-    n_code, n_data = (max(1, size // line) for size in (target.flash.code_bytes, target.flash.data_bytes))
+    code, data = _in_front_of_flash(target.flash)
     return CoreTiming(
         permille=_M4_PERMILLE,
         taken=1,
@@ -105,11 +105,26 @@ def _in_order(target: Target) -> CoreTiming:
         misaligned=1,
         mispredicted=0,
         unaligned=1,
-        code=Cache(1, n_code, line, wait, reads_ahead=kind == "prefetch"),
-        data=Cache(1, n_data, line, wait),
+        code=code,
+        data=data,
         data_ranges=((flash.origin, flash.origin + flash.size),),
         block_cycles=cortex_m4.block_cycles,
+        is_unified=target.flash.accelerator == "serial",
     )
+
+
+def _in_front_of_flash(flash: FlashTiming) -> tuple[Cache, Cache]:
+    """For code and for data. What rests on no document is said in docs/boards.md."""
+    wait = flash.wait_states
+    if flash.accelerator == "code_cache":  # nRF52: a miss is noticed one cycle late; every word of data is waited for
+        return Cache(flash.code_bytes // 32, 2, 16, wait + 1), Cache(1, 1, 4, wait)
+    if flash.accelerator == "serial":  # RP2040: two ways; each word is a transfer of its own
+        both = Cache(flash.code_bytes // 8, 2, 4, wait)
+        return both, both
+    line = _LINE_BYTES[flash.accelerator]
+    n_code, n_data = (max(1, size // line) for size in (flash.code_bytes, flash.data_bytes))
+    reads_ahead = flash.accelerator == "prefetch"
+    return Cache(1, n_code, line, wait, reads_ahead=reads_ahead), Cache(1, n_data, line, wait)
 
 
 def _cortex_m7(target: Target) -> CoreTiming:

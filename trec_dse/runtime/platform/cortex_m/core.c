@@ -64,6 +64,9 @@ void trec_core_enable_caches(void)
     barrier();
 }
 
+/* Resets the whole chip; a platform where it would reset the core alone has its own. */
+void trec_port_reset(void) __attribute__((weak));
+
 void trec_port_reset(void)
 {
     barrier();

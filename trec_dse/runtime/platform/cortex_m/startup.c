@@ -59,6 +59,9 @@ uint32_t trec_port_stack_bytes(void)
 
 void Reset_Handler(void)
 {
+#if TREC_HAS_BOOTLOADER
+    __asm__ volatile("cpsid i" ::: "memory"); /* it may have left interrupts on, for which the table has no entries */
+#endif
     paint_stack();
     SCB_VTOR = (uint32_t)(uintptr_t)&vectors; /* a boot loader may have left its own */
 #if defined(__ARM_FP)
