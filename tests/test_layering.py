@@ -68,6 +68,7 @@ ROOMS: list[tuple[str, set[str]]] = [
             "measure",
             "explore",
             "cluster",
+            "pools",
             "coordinator",
             "ledger",
             "warm_start",

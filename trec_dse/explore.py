@@ -12,16 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from trec_dse import sampling, storage, warm_start
-from trec_dse.cluster import NodePool
 from trec_dse.coordinator import Coordinator
 from trec_dse.durable import write_text
 from trec_dse.errors import StudyError
 from trec_dse.events import Event
 from trec_dse.objectives import require_figures, select
+from trec_dse.pools import open_pool
 from trec_dse.search_space import SearchSpace, load_search_space
 from trec_dse.settings import ExploreSettings
 from trec_dse.target import Target
-from trec_dse.workers import WorkerPool
 
 
 def explore(
@@ -37,8 +36,10 @@ def explore(
     Raises `StudyError` if the folder holds another study or is in use, if the disk is full, or when
     5 trials in a row fail. Ctrl-C ends the workers, leaves a study that can be continued, and is passed on.
     """
-    if settings.executor == "nodes":
-        folder = folder.resolve()  # a node may run in another directory
+    if settings.executor != "local":
+        # others may run in another directory
+        folder = folder.resolve()
+        settings = replace(settings, data_dir=None if settings.data_dir is None else settings.data_dir.resolve())
     objectives = select(settings.objectives)
     require_figures(objectives, target)
     now = _study_settings(space, target, folder, settings)
@@ -48,7 +49,7 @@ def explore(
     with (
         _interrupt_flag() as interrupted,
         storage.open_study(folder, now.name, objectives, settings.seed, settings.storage_url) as study,
-        _pool(settings, folder) as pool,
+        open_pool(settings, folder) as pool,
     ):
         if is_new and study.get_trials(deepcopy=False):
             raise StudyError(f"the storage has trials of a study {now.name!r}, but {folder} has no {storage.SETTINGS}")
@@ -92,13 +93,6 @@ def resume(
         has_gone = Path(fixed.space).suffix == ".py" and not Path(fixed.space).exists()
         space = load_search_space(str(folder / storage.SPACE_COPY) if has_gone else fixed.space)
     explore(space, fixed.target, folder, settings=settings, on_event=on_event)
-
-
-def _pool(settings: ExploreSettings, folder: Path) -> WorkerPool | NodePool:
-    """Who evaluates. Only for the process that holds the study."""
-    if settings.executor == "nodes":
-        return NodePool(settings.workers, folder, settings.lease_s)
-    return WorkerPool(settings.workers, folder / "workers.log")
 
 
 def _study_settings(

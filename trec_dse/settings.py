@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from trec_dse.errors import InputError
 
 SamplerName = Literal["auto", "tpe", "nsga2", "qmc", "random"]
-ExecutorName = Literal["local", "nodes"]
+ExecutorName = Literal["local", "nodes", "dask", "ray"]
 EXECUTORS: tuple[ExecutorName, ...] = get_args(ExecutorName)
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 N_START, N_TPE = 10, 1000
@@ -50,8 +50,11 @@ class ExploreSettings:
         reduction: one in so many candidates is trained on at each rung of epochs; 1 trains all of them to the end.
         max_epochs: nothing is started once so many epochs, of all candidates and phases, have been trained.
         warm_start: folder of a study whose front is tried first, or "presets" for the shipped candidates.
-        executor: who evaluates: processes of this machine, or nodes that share the study's folder (cluster.py).
+        executor: who evaluates: processes of this machine, nodes that share the study's folder (cluster.py), or the
+            workers of a Dask or Ray cluster (pools/).
         lease_s: a node that gives no sign of life for so long has lost its task.
+        scheduler: address of the Dask scheduler or of the Ray cluster; None takes what the library finds.
+        gpus: share of a GPU that Ray gives to each evaluation.
     """
 
     n_trials: int = 50
@@ -70,6 +73,8 @@ class ExploreSettings:
     warm_start: str | None = None
     executor: ExecutorName = "local"
     lease_s: float = LEASE_S
+    scheduler: str | None = None
+    gpus: float = 0.0
 
     def __post_init__(self) -> None:
         if self.n_trials < 1:

@@ -106,14 +106,16 @@ class _Message:
 class WorkerPool:
     """Up to `n` workers, started when there is something to do; a context manager that leaves no process behind.
 
-    `log` collects what the workers print, such as warnings and tracebacks.
+    `log` collects what the workers print, such as warnings and tracebacks. `n_threads`: of each worker; None shares the
+    cores of this machine out.
     """
 
-    def __init__(self, n: int, log: Path | None = None) -> None:
+    def __init__(self, n: int, log: Path | None = None, n_threads: int | None = None) -> None:
         if n < 1:
             raise InputError(f"{n} workers were asked for; it must be at least 1")
         self._n = n
         self._log = log
+        self._n_threads = n_threads or max(1, n_cores() // n)
         self._next = 0
         self._queue: deque[_Task] = deque()
         self._attempts: dict[int, int] = {}
@@ -188,7 +190,7 @@ class WorkerPool:
                 return worker
         if len(self._workers) == self._n:
             return None
-        worker = _Worker(n_threads=max(1, n_cores() // self._n), log=self._log)
+        worker = _Worker(n_threads=self._n_threads, log=self._log)
         self._selector.register(worker.answers, selectors.EVENT_READ, worker)
         self._workers.append(worker)
         return worker

@@ -100,7 +100,16 @@ def _running(parser: argparse.ArgumentParser) -> None:
         "--executor",
         choices=EXECUTORS,
         default="local",
-        help="local: processes of this machine; nodes: whoever runs `trec-dse worker DIR` on a shared file system",
+        help="local: processes of this machine; nodes: whoever runs `trec-dse worker DIR` on a shared file system; "
+        "dask, ray: the workers of such a cluster, which must see DIR and the data at the same paths",
+    )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of dask: tcp://HOST:8786 or its file (default $DASK_SCHEDULER_ADDRESS); of ray: HOST:6379",
+    )
+    parser.add_argument(
+        "--gpus", type=float, default=0.0, metavar="F", help="share of a GPU per candidate, with ray (default 0)"
     )
     parser.add_argument(
         "--lease", type=float, default=LEASE_S, metavar="S", help="a node silent for S seconds is lost (%(default)s)"

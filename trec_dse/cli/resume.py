@@ -23,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         executor=args.executor,
         lease_s=args.lease,
+        scheduler=args.scheduler,
+        gpus=args.gpus,
     )
     with open_view(finish.console(args)) as view:
         resume(args.folder, settings=settings, on_event=view.on_event)

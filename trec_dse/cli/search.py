@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
         warm_start=args.warm_start,
         executor=args.executor,
         lease_s=args.lease,
+        scheduler=args.scheduler,
+        gpus=args.gpus,
     )
     with open_view(finish.console(args)) as view:
         explore(space, target, folder, settings=settings, on_event=view.on_event)
