@@ -6,14 +6,17 @@ minutes with 2,000 training images (override `n_train`) and hours with all of th
 suggested in every trial, used or not: the sampler then sees a space of one shape.
 """
 
+from dataclasses import replace
 from typing import cast, get_args
 
 from optuna.trial import BaseTrial
 
-from trec_dse.candidate import Candidate, PolicyScope, Recipe, SlicePolicy, TrecPolicy
+from trec_dse.candidate import Candidate, HashStart, PolicyScope, Recipe, SlicePolicy, TrainingRecipe, TrecPolicy
 
 DATASET = "cifar10"
-RECIPE = Recipe(epochs=30, fine_tune_epochs=6, trec_epochs=6, batch_size=64, learning_rate=0.05)
+MOST_CLUSTERS = 128
+TRAINING = TrainingRecipe(flip=True, shift=2, layer_distillation=10.0)  # taught by the dense network
+RECIPE = Recipe(epochs=30, fine_tune_epochs=6, trec_epochs=6, batch_size=64, learning_rate=0.05, training=TRAINING)
 
 
 def suggest(trial: BaseTrial) -> Candidate:
@@ -22,6 +25,7 @@ def suggest(trial: BaseTrial) -> Candidate:
     width = trial.suggest_categorical("width", [0.25, 0.375, 0.5, 0.75, 1.0])
     use_trec = trial.suggest_categorical("use_trec", [True, False])
     trec = suggest_trec(trial)
+    hash_start = cast(HashStart, trial.suggest_categorical("hash_start", ["principal", "levels"]))
     pruning = trial.suggest_categorical("pruning", [0.0, 0.25, 0.5])
     network = {"none": "squeezenet", "identity": "squeezenet_bypass", "complex": "squeezenet_complex_bypass"}[bypass]
     return Candidate(
@@ -30,7 +34,7 @@ def suggest(trial: BaseTrial) -> Candidate:
         network_args={"width": width},
         trec=trec if use_trec else None,
         pruning={"*": pruning} if pruning else {},
-        recipe=RECIPE,
+        recipe=replace(RECIPE, hash_start=hash_start) if use_trec else RECIPE,
     )
 
 
@@ -41,12 +45,13 @@ def suggest_trec(trial: BaseTrial) -> TrecPolicy:
     scope = cast(PolicyScope, trial.suggest_categorical("scope", get_args(PolicyScope)))
     channel_groups = trial.suggest_categorical("channel_groups", [1, 2, 4, 8])
     return TrecPolicy(
-        hash_bits_early=trial.suggest_int("hash_bits_early", 2, 6),
-        hash_bits_late=trial.suggest_int("hash_bits_late", 2, 5),
+        hash_bits_early=trial.suggest_int("hash_bits_early", 2, 8),
+        hash_bits_late=trial.suggest_int("hash_bits_late", 2, 7),
         slice_policy=slice_policy,
         vector_length=vector_length if slice_policy == "custom" else 0,
         scope=scope,
         channel_groups=channel_groups if scope == "strip_shared" else 1,
         n_kernel_reuse=trial.suggest_categorical("n_kernel_reuse", [0, 1, 2, 5, 10]),
+        max_clusters=MOST_CLUSTERS,
         only_where_it_pays=True,
     )
