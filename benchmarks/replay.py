@@ -19,6 +19,7 @@ from trec_dse.rungs import total_epochs
 from trec_dse.sampling import make_sampler
 from trec_dse.search_space import SearchSpace, load_search_space
 from trec_dse.settings import ExploreSettings
+from trec_dse.target import Target
 from trec_dse.workers import Answer, PoolEvent
 
 OnEvent = Callable[[Event], None]
@@ -137,14 +138,19 @@ class InstantPool:
 
 @contextmanager
 def coordinator(
-    folder: Path, settings: ExploreSettings, pool: InstantPool, space: SearchSpace, on_event: OnEvent = _ignore
+    folder: Path,
+    settings: ExploreSettings,
+    pool: InstantPool,
+    space: SearchSpace,
+    on_event: OnEvent = _ignore,
+    target: Target | None = None,
 ) -> Iterator[Coordinator]:
-    """The engine over a new study in `folder`, its workers replaced by `pool`."""
+    """The engine over a new study in `folder`, its workers replaced by `pool`; the table's board without `target`."""
     chosen = objectives.select(settings.objectives)
     with storage.open_study(folder, "replay", chosen, settings.seed) as study:
         storage.write_settings(folder, study_settings(space, settings))
         study.sampler = make_sampler(settings.sampler, settings.seed)
-        yield Coordinator(space, board(), folder, settings, study, pool, on_event)
+        yield Coordinator(space, target or board(), folder, settings, study, pool, on_event)
 
 
 def study_settings(space: SearchSpace, settings: ExploreSettings) -> storage.StudySettings:

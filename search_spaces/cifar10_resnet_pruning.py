@@ -1,10 +1,10 @@
 """ResNet-18 of three stages for CIFAR-10: how much each stage loses, which channels, when, and how it becomes int8.
 
 Of 1.6 million weights. The variables of a published study of pruning and quantisation (Deutel et al.), whose objectives
-were error, Flash, SRAM and FLOPs within 1000 kB, 256 kB and 10^9. FLOPs are twice the MACs, which stay below half of
-that limit here; Flash and SRAM are limited by the board. To search as they did, with 150 evaluations:
+were error, Flash, SRAM and FLOPs, twice the MACs; `LIMITS` are its limits. To search as they did, with 150 evaluations
+that a Latin hypercube begins, for either of their boards (the other one is arduino-nano33-ble):
 
-    trec-dse search cifar10_resnet_pruning --target nucleo-f746zg --objectives error,flash,sram,macs \
+    trec-dse search cifar10_resnet_pruning --target raspberry-pi-pico --objectives error,flash,sram,macs \
         --trials 150 --reduction 1
 
 Every parameter is suggested in every trial, used or not; what a candidate does not use is left out of it.
@@ -24,8 +24,10 @@ from trec_dse.candidate import (
     QuantizationRecipe,
     Recipe,
 )
+from trec_dse.results import Limits
 
 DATASET = "cifar10"
+LIMITS = Limits(flash_bytes=1_000_000, sram_bytes=256_000, macs=500_000_000)
 HEURISTICS = [name for name in get_args(PruningHeuristic) if name != "conductance"]  # which needs another package
 CALIBRATIONS = [name for name in get_args(Calibration) if name != "own"]  # this network brings none
 RECIPE = Recipe(epochs=40, fine_tune_epochs=8, trec_epochs=0, batch_size=128, learning_rate=0.1)

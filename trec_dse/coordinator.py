@@ -216,6 +216,7 @@ class Coordinator:
             None if data_dir is None else str(data_dir),
             str(path.parent),
             running.place.epochs if self.settings.reduction > 1 else None,
+            self.space.limits,
         )
         task = self.pool.submit(self.settings.function, codec.to_json(request), save_as=path)
         self._running[task] = running

@@ -12,7 +12,7 @@ from trec_dse.memory import MemoryPlan
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
-from trec_dse.results import Cost, LayerCost, TrecCost
+from trec_dse.results import NO_LIMITS, Cost, LayerCost, Limits, TrecCost
 from trec_dse.target import Target
 
 
@@ -64,12 +64,16 @@ def relative_time(
     return clustered / dense
 
 
-def violations(cost: Cost, target: Target) -> dict[str, float]:
-    """Per limit of the board used / limit - 1: feasible when none is above 0, and comparable with each other."""
-    return {
-        "sram": cost.sram_bytes / target.sram_bytes - 1,
-        "flash": cost.flash_bytes / target.flash_bytes - 1,
+def violations(cost: Cost, target: Target, limits: Limits = NO_LIMITS) -> dict[str, float]:
+    """Per limit used / limit - 1: feasible when none is above 0, and comparable with each other.
+
+    Of the board's limit and the study's the lower one counts.
+    """
+    found = {
+        "sram": cost.sram_bytes / min(target.sram_bytes, limits.sram_bytes or target.sram_bytes) - 1,
+        "flash": cost.flash_bytes / min(target.flash_bytes, limits.flash_bytes or target.flash_bytes) - 1,
     }
+    return found if limits.macs is None else {**found, "macs": cost.macs / limits.macs - 1}
 
 
 def cycles_of(work: Sequence[Work], timing: Mapping[str, float], where: str) -> float:

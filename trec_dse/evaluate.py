@@ -35,7 +35,7 @@ from trec_dse.memory import plan_memory
 from trec_dse.networks import build_model, pixel_scaling
 from trec_dse.prune import fold_batch_norms, prune
 from trec_dse.quantize import quantize, quantize_own_scales, with_clusters
-from trec_dse.results import Cost, EvaluateRequest, Evaluation, RungResult
+from trec_dse.results import NO_LIMITS, Cost, EvaluateRequest, Evaluation, Limits, RungResult
 from trec_dse.sparse.apply import apply_kernels, resolve_kernels
 from trec_dse.store import GRAPH, load_graph, save_float_weights, save_graph
 from trec_dse.target import Target
@@ -89,7 +89,7 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
     """
     start, candidate = time.monotonic(), request.candidate
     dataset = load_dataset(candidate, None if request.data_dir is None else Path(request.data_dir))
-    priced = price(candidate, request.target, dataset)
+    priced = price(candidate, request.target, dataset, request.limits)
     evaluation = Evaluation(
         candidate=candidate,
         key=priced.key,
@@ -97,6 +97,7 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
         estimated=priced.cost,
         violations=priced.violations,
         versions=versions(dataset, candidate),
+        limits=request.limits,
     )
     if not evaluation.is_feasible:
         return replace(evaluation, seconds=time.monotonic() - start)
@@ -114,7 +115,7 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
     return evaluation
 
 
-def price(candidate: Candidate, target: Target, dataset: Dataset) -> Price:
+def price(candidate: Candidate, target: Target, dataset: Dataset, limits: Limits = NO_LIMITS) -> Price:
     """Bytes, MACs and cycles of the untrained candidate; memory is exact, N_c is that of random weights."""
     model, kernels, trec = _untrained(candidate, dataset, target)
     effective: dict[str, object] = {
@@ -127,7 +128,7 @@ def price(candidate: Candidate, target: Target, dataset: Dataset) -> Price:
         effective["kernels"] = {name: asdict(config) for name, config in kernels.items()}
     graph = _untrained_int8(model, trec, candidate, dataset)
     cost = with_notes(cost_of(graph, target), trec.reasons)
-    return Price(content_key(effective), trec, cost, violations(cost, target))
+    return Price(content_key(effective), trec, cost, violations(cost, target, limits))
 
 
 def untrained_graph(candidate: Candidate, dataset: Dataset, target: Target | None = None) -> QuantizedGraph:
@@ -231,7 +232,7 @@ def _trained(evaluation: Evaluation, request: EvaluateRequest, folder: Path, pri
     evaluation = replace(
         evaluation,
         estimated=cost,
-        violations=violations(cost, request.target),
+        violations=violations(cost, request.target, request.limits),
         float_accuracy=trained.float_accuracy,
         int8_accuracy=run.accuracy,
         n_clusters=run.n_clusters,
@@ -290,10 +291,10 @@ def _again(known: Evaluation, request: EvaluateRequest, folder: Path, priced: Pr
     """A trained network's evaluation for another candidate that comes down to it, or another board."""
     target = request.target
     cost = cost_of(load_graph(folder), target) if known.fidelity == 1 else priced.cost
-    limits = violations(cost, target)
+    over = violations(cost, target, request.limits)
     rungs = tuple(replace(rung, trained=0) for rung in known.rungs[-1:])
-    known = replace(known, candidate=request.candidate, target=target.name, violations=limits, rungs=rungs)
-    return replace(known, estimated=with_notes(cost, priced.trec.reasons))
+    known = replace(known, candidate=request.candidate, target=target.name, violations=over, rungs=rungs)
+    return replace(known, limits=request.limits, estimated=with_notes(cost, priced.trec.reasons))
 
 
 def _with_earlier(evaluation: Evaluation, folder: Path) -> Evaluation:

@@ -82,7 +82,8 @@ def _priced(evaluation: Evaluation, folder: Path, out: Path, target: Target) -> 
     source = network_folder(storage.evaluation_path(folder, key).parent, evaluation.key)
     path = storage.evaluation_path(out, key)
     cost = cost_of(load_graph(source), target)
-    priced = replace(evaluation, target=target.name, estimated=cost, violations=violations(cost, target), measured=None)
+    over = violations(cost, target, evaluation.limits)
+    priced = replace(evaluation, target=target.name, estimated=cost, violations=over, measured=None)
     write_text(path.with_name("candidate.json"), codec.to_json(evaluation.candidate))
     write_text(path, codec.to_json(priced))
     return priced

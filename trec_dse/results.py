@@ -158,6 +158,18 @@ class RungResult:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a study allows at most, besides what its board has; None: no limit of its own."""
+
+    flash_bytes: int | None = None
+    sram_bytes: int | None = None
+    macs: int | None = None
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All that is known about one candidate on one target.
 
@@ -171,6 +183,7 @@ class Evaluation:
         versions: package and library versions, data hash and seed: what one needs to repeat it.
         rungs: what it showed on the way, least training first; the last is what the accuracies are of.
         fidelity: share of the recipe's dense epochs that the accuracies rest on; 1 is the whole recipe.
+        limits: of the study, from which `violations` come, as from the board's.
     """
 
     candidate: Candidate
@@ -187,6 +200,7 @@ class Evaluation:
     versions: Mapping[str, str] = field(default_factory=dict)
     rungs: tuple[RungResult, ...] = ()
     fidelity: float = 1.0
+    limits: Limits = NO_LIMITS
 
     @property
     def trained_epochs(self) -> int:
@@ -258,6 +272,7 @@ class EvaluateRequest:
     Attributes:
         data_dir: None for the cache; folder: where the candidate's files go.
         epochs: of the dense training after which to judge the candidate, 0 for no training; None: after all of them.
+        limits: what the study allows besides what the board has.
     """
 
     candidate: Candidate
@@ -265,6 +280,7 @@ class EvaluateRequest:
     data_dir: str | None
     folder: str
     epochs: int | None = None
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True)

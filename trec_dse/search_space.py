@@ -23,6 +23,7 @@ from optuna.trial import BaseTrial
 from trec_dse import codec, plugins
 from trec_dse.candidate import Candidate
 from trec_dse.errors import CandidateError, SearchSpaceError, TrecDseError
+from trec_dse.results import NO_LIMITS, Limits
 
 _TRIES_PER_CANDIDATE = 20
 
@@ -54,6 +55,7 @@ class SearchSpace:
         source: the bytes that were run; sha256: their hash, 64 hex digits.
         suggest: draws one candidate. It should suggest every parameter in every trial, also those that the
             candidate does not use, because samplers learn better from a space of fixed shape.
+        limits: what the space's `LIMITS` allows besides what the board has; nothing less where it has none.
     """
 
     name: str
@@ -62,6 +64,7 @@ class SearchSpace:
     source: bytes
     dataset: str
     suggest: Callable[[BaseTrial], Candidate]
+    limits: Limits = NO_LIMITS
 
     @property
     def sha256(self) -> str:
@@ -102,7 +105,10 @@ def load_search_space(given: str) -> SearchSpace:
         raise SearchSpaceError(
             f"{path}: there is no function suggest(trial); a search space returns a Candidate from it"
         )
-    return SearchSpace(path.stem, given, path, source, dataset, suggest)
+    limits = getattr(module, "LIMITS", NO_LIMITS)
+    if not isinstance(limits, Limits):
+        raise SearchSpaceError(f"{path}: LIMITS is {limits!r}; it would be Limits(sram_bytes=256_000), for example")
+    return SearchSpace(path.stem, given, path, source, dataset, suggest, limits)
 
 
 def sample(space: SearchSpace, trial: BaseTrial) -> Candidate:
