@@ -38,6 +38,13 @@ def longer(variant: Variant) -> Variant:
     return replace(variant, name=f"{variant.name}, trained longer", candidate=candidate)
 
 
+def pruned_too(variant: Variant, share: float) -> Variant:
+    """The same of a network that has lost this share of its channels before."""
+    recipe = replace(variant.candidate.recipe, fine_tune_epochs=3)
+    candidate = replace(variant.candidate, pruning={"*": share}, recipe=recipe)
+    return replace(variant, name=f"{variant.name}, {100 * share:.0f} % pruned", candidate=candidate)
+
+
 def by_layer(configs: dict[str, TrecConfig]) -> TrecPolicy:
     """TREC in these layers only."""
     return TrecPolicy(5, 5, layers=(), layer_configs=configs)
@@ -84,6 +91,7 @@ def cifarnet(plain: Recipe, width: float, widths: Sequence[float], n_random: int
         *(clustered(f"strips of 15 in conv1 only, {h} bits", by_layer({"conv1": strips(h, 15)})) for h in (6, 8)),
         clustered("strips of 16 in conv2 only", by_layer({"conv2": coarse})),
         clustered(f"strips of {channels} in conv2 only", by_layer({"conv2": pixel})),
+        pruned_too(clustered("strips of 16 in conv2 only", by_layer({"conv2": coarse})), 0.25),
         replace(deep_reuse, n_seeds=n_random, n_trainings=5),
         *levels(width, taught),
     ]

@@ -136,3 +136,26 @@ def test_a_full_disk_stops_the_search_and_spoils_nothing(space: SearchSpace, fol
     assert before <= {trial.number for trial in after.trials if trial.evaluation is not None}
     assert len(counted(after)) == 40
     assert not [line for line in log_of(folder) if line.startswith("again")]
+
+
+def test_a_clock_that_jumps_by_days_does_not_matter(space: SearchSpace, folder: Path) -> None:
+    jumping = """
+import datetime, random, time
+real = time.time
+time.time = lambda: real() + random.choice((-1, 1)) * 86_400
+class Jumping(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return super().now(tz) + random.choice((-1, 1)) * datetime.timedelta(days=1)
+datetime.datetime = Jumping
+"""
+    with start(space, folder, n_trials=40, before=jumping) as search:
+        read_until(search, lambda line: line.startswith("TrialDone 8"))
+        search.kill()
+    with start(space, folder, n_trials=40, before=jumping) as search:
+        _, errors = search.communicate()
+    assert not errors
+    record = load_study(folder)
+    assert len(counted(record)) == 40
+    assert Counter(trial.state for trial in record.trials)["running"] == 0
+    assert not [line for line in log_of(folder) if line.startswith("again")]

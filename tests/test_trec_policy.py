@@ -124,6 +124,25 @@ def test_a_config_given_outright_is_taken_but_for_a_length_that_divides() -> Non
     }
 
 
+def test_strips_given_outright_follow_the_channels_that_pruning_left() -> None:
+    # of 48 channels 4 groups have 12 each, and one pixel is nearer to 16 than five are; 3 channels have 3 groups
+    given = {
+        "conv1": TrecConfig(6, 15, "strip_shared"),
+        "conv2": TrecConfig(5, 16, "strip_shared", channel_groups=4),
+        "conv3": TrecConfig(5, 6, "strip_shared", channel_groups=4),
+    }
+    shapes = {
+        "conv1": ConvShape(5, 5, 3, 48, 784),
+        "conv2": ConvShape(5, 5, 48, 48, 100),
+        "conv3": ConvShape(3, 3, 3, 4, 16),
+    }
+    assert resolve(TrecPolicy(2, 2, layer_configs=given), shapes) == {
+        "conv1": TrecConfig(6, 15, "strip_shared"),
+        "conv2": TrecConfig(5, 12, "strip_shared", channel_groups=4),
+        "conv3": TrecConfig(5, 3, "strip_shared", channel_groups=3),
+    }
+
+
 def test_configs_given_outright_are_neither_halved_nor_chosen_for_kernel_reuse() -> None:
     given = {"conv2": TrecConfig(6, 64)}
     configs = resolve(TrecPolicy(5, 3, n_kernel_reuse=9, layer_configs=given), SHAPES)

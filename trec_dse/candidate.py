@@ -81,7 +81,8 @@ class TrecPolicy:
         max_clusters: as in `TrecConfig`.
         layers: names of the convolutions to treat; None means all of them.
         layer_configs: layers whose config is given outright, besides those of `layers`. Only L follows the final
-            shape, to the nearest divisor of K, and with kernel reuse H to the number of kernels.
+            shape, to the nearest divisor of K, and with kernel reuse H to the number of kernels. Of strips the groups
+            follow too, to the nearest divisor of C, and L is the nearest strip of a kernel row.
         only_where_it_pays: leave dense what TREC would not make cheaper if every cluster there can be were found.
         channel_groups: as in `TrecConfig`, with "strip_shared" only; the nearest divisor of C is taken.
     """

@@ -111,7 +111,12 @@ def _config(policy: TrecPolicy, shape: ConvShape, bits: int, scope: HashScope) -
 
 
 def _fitted(config: TrecConfig, shape: ConvShape) -> TrecConfig:
-    """`config` with the nearest L that divides K, and no more reused kernels than there are."""
+    """`config` with the nearest L that divides K or tiles a kernel row, and no more reused kernels than there are."""
+    if config.scope == "strip_shared":
+        groups = nearest_divisor(shape.in_channels, config.channel_groups)
+        depth = shape.in_channels // groups
+        pixels = nearest_divisor(shape.kernel_w, config.vector_length / depth)
+        return replace(config, vector_length=pixels * depth, channel_groups=groups)
     bits = min(config.hash_bits, shape.out_channels) if config.scope == "kernel_reuse" else config.hash_bits
     return replace(config, hash_bits=bits, vector_length=nearest_divisor(shape.unfolded_length, config.vector_length))
 
@@ -124,7 +129,7 @@ def _reason(shape: ConvShape, config: TrecConfig, cost: float) -> str:
     )
 
 
-def nearest_divisor(number: int, wanted: int) -> int:
+def nearest_divisor(number: int, wanted: float) -> int:
     """The divisor of `number` nearest to `wanted`; of two equally near ones the larger."""
     divisors = (d for d in range(1, number + 1) if number % d == 0)
     return min(divisors, key=lambda d: (abs(d - wanted), -d))
