@@ -1,7 +1,10 @@
 """`trec-dse validate`: does the device compute what the host computes, to the byte?"""
 
 import argparse
+import contextlib
+import hashlib
 import sys
+from collections.abc import Iterator
 
 from trec_dse import codec
 from trec_dse.calibrate import profile_record
@@ -9,9 +12,10 @@ from trec_dse.calibration import TWIN, context_of
 from trec_dse.cli.output import print_json, print_table
 from trec_dse.device import Firmware
 from trec_dse.durable import write_text
-from trec_dse.errors import InputError
+from trec_dse.errors import DeviceError, InputError
 from trec_dse.evaluate import load_dataset
 from trec_dse.executors import serial, twin
+from trec_dse.executors.resuming import Asked, ResumingExecutor
 from trec_dse.executors.serial import SerialExecutor
 from trec_dse.firmware import build_firmware
 from trec_dse.flash import flash
@@ -35,18 +39,23 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--profile looks into the twin; a board tells only the cycles of whole inferences")
     manifest = read_manifest(args.folder)
     firmware = build_firmware(args.folder, manifest.target)
-    executor, board = _open(args, manifest, firmware)
+    device, board = _open(args, manifest, firmware)
+    path = args.folder / f"answers_{hashlib.sha256(board.encode()).hexdigest()[:8]}.jsonl"
+    executor = ResumingExecutor(device, path, Asked.of(firmware.elf, board))
+    if executor.n_kept:
+        print(f"going on after {executor.n_kept} images that were answered before", file=sys.stderr)
 
     def on_image(n: int) -> None:
         if sys.stderr.isatty():
             print(f"\rimage {n}/{args.images}", end="" if n < args.images else "\n", file=sys.stderr, flush=True)
 
-    with executor:
+    with executor, _telling_what_is_kept(executor):
         done, n_wrong = run_on_device(
             executor, args.folder, data_dir=args.data, n_images=args.images, on_image=on_image
         )
     measured = measurement(done, n_wrong, firmware, manifest.target.clock_hz)
     write_text(args.folder / MEASUREMENT, codec.to_json(measured))
+    executor.forget()
     profile = _profile(args, manifest, firmware) if args.profile else None
     _keep(args, manifest, measured, board, profile)
     if args.json:
@@ -57,6 +66,18 @@ def run(args: argparse.Namespace) -> int:
         if profile is not None:
             _print_profile(profile)
     return 1 if measured.n_mismatches else 0
+
+
+@contextlib.contextmanager
+def _telling_what_is_kept(executor: ResumingExecutor) -> Iterator[None]:
+    """A device that was lost is named with what to do."""
+    try:
+        yield
+    except DeviceError as problem:
+        if not executor.n_answered:
+            raise
+        kept = f"{executor.n_answered} images are answered and kept: run the same command again to go on"
+        raise DeviceError(f"{problem}; {kept}") from problem
 
 
 def _open(args: argparse.Namespace, manifest: Manifest, firmware: Firmware) -> tuple[SerialExecutor, str]:
