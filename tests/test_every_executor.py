@@ -12,6 +12,7 @@ from twin_programs import BUILD_ID, M4, build, tiny_files
 from trec_dse.device import Executor, Firmware, Int8Array
 from trec_dse.executors import replay, serial, twin
 from trec_dse.executors.host import HostNetwork
+from trec_dse.executors.resuming import Asked, ResumingExecutor
 from trec_dse.plugins import load, names
 from trec_dse.validate import validate
 
@@ -51,7 +52,19 @@ def open_replay(firmware: Firmware) -> Iterator[Executor]:
         yield executor
 
 
-OPENERS = {"serial": open_serial, "twin": open_twin, "replay": open_replay}
+@contextmanager
+def open_resuming(firmware: Firmware) -> Iterator[Executor]:
+    """Half of the images were answered before."""
+    path, asked = firmware.folder / "answers.jsonl", Asked.of(firmware.elf, "twin")
+    with open_twin(firmware) as executor, ResumingExecutor(executor, path, asked) as first:
+        for image in IMAGES[:6]:
+            first.infer(image)
+    with open_twin(firmware) as executor, ResumingExecutor(executor, path, asked) as second:
+        assert second.n_kept == 6
+        yield second
+
+
+OPENERS = {"serial": open_serial, "twin": open_twin, "replay": open_replay, "resuming": open_resuming}
 
 
 def by_hand(image: Int8Array) -> list[int]:
