@@ -14,12 +14,12 @@ from trec_dse.twin.serial_port import PolledPort
 PLATFORM = "nrf52"
 CORE_HZ = 64_000_000
 _UART = ("UART0", 0x4000_2000)
-# What BAUDRATE's documented values stand for.
+# What BAUDRATE's documented values really give, by the maker's register description.
 _BAUDS = {
-    0x01D7_E000: 115_200,
-    0x03AF_B000: 230_400,
-    0x075F_7000: 460_800,
-    0x0EBE_D000: 921_600,
+    0x01D7_E000: 115_942,
+    0x03AF_B000: 231_884,
+    0x075F_7000: 470_588,
+    0x0EBE_D000: 941_176,
     0x1000_0000: 1_000_000,
 }
 
