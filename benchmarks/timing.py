@@ -1,37 +1,40 @@
 """Fit the cycle model of the boards on their twins: prints (or with --write stores) the [timing] table of every target.
 
-The networks are those of `trec-dse calibrate`, and so is the profile that tells each layer's cycles. Cycles are linear
-in the work that the operators report, with non-negative costs; the fit minimises the relative error. With --op only the
-costs that these operators alone have are fitted, on layers of theirs, and all others stay as the tables have them.
+The networks are those of `trec-dse calibrate`, what is measured already is taken from its store (TREC_DSE_CALIBRATION),
+and what is measured here is added to it. Cycles are linear in the work that the operators report, costs are not
+negative, and those of a table are far from believed. With --op only the costs that these operators alone have are
+fitted, on layers of theirs, and all others stay as the tables have them.
 """
 
 import argparse
-import dataclasses
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from common import Figure, show
-from scipy.optimize import nnls
 from trec_kernels import TRAINED, Trained, layer_at
 
-from trec_dse import plugins
-from trec_dse.calibrate import measure_design
-from trec_dse.calibration import context_of, samples
+from trec_dse import calibration, plugins
+from trec_dse.calibrate import measure_set
+from trec_dse.calibration import Store, context_of, samples
 from trec_dse.designed import Design, asked_of, designs, random_layer, smooth_image
 from trec_dse.graph import Int8Array, QuantizedGraph
-from trec_dse.latency_fit import Sample
+from trec_dse.latency_fit import Sample, errors_of, fit_costs, predict, refit
+from trec_dse.ops._work import work_of
 from trec_dse.ops.trec_conv2d import TrecConv2d
-from trec_dse.resources import data_folder
+from trec_dse.resources import calibration_folder, data_folder
 from trec_dse.target import Target, load_target
 from trec_dse.toolchain import find_target_compiler
 
 HEADING = "# Cycles per unit of work of the kernels as zig compiles them: benchmarks/timing.py, on the twin."
+SPREAD, NEW = (
+    3.0,
+    10.0,
+)  # of costs around a table, as a multiple of them; what a cost without one begins with, in cycles
+HELD_OUT = 4  # every fourth network
 
 
 def long_vectors() -> Iterator[Design]:
@@ -55,40 +58,25 @@ def chosen(ops: Sequence[str] | None) -> list[Design]:
     return single + (list(long_vectors()) if TrecConv2d.kind in ops else [])
 
 
-def measure(designs_: Sequence[Design], target: Target) -> list[Sample]:
+def measure(set_of_designs: Sequence[Design], target: Target, store: Store) -> list[Sample]:
     """A sample for every layer of the networks that fit the board."""
-    compiler = find_target_compiler()
-    context = context_of(target, compiler)
-    records = (measure_design(design, context, target, compiler) for design in designs_)
-    return samples([record for record in records if record is not None])
+    measure_set(target, store, lambda done, of, what: None, set_of_designs)
+    names = {design.name for design in set_of_designs}
+    records = calibration.choose(store.read(target.name), context_of(target, find_target_compiler())).records
+    return samples([record for record in records if record.network in names])
 
 
-@dataclasses.dataclass(frozen=True)
-class Fit:
-    """Costs by kind of work, and the relative errors on layers that were not used for fitting."""
+def fit(found: Sequence[Sample], table: Mapping[str, float], fixed: set[str] | None) -> dict[str, float]:
+    """The costs in `table` and of all work in the samples, those of the `fixed` kinds as the table has them.
 
-    costs: dict[str, float]
-    held_out: npt.NDArray[np.float64]
-
-
-def fit(found: Sequence[Sample], known: Mapping[str, float]) -> Fit:
-    """Non-negative least squares of the relative error; every fourth network is held out. `known` costs stay."""
-    kinds = sorted({item.kind for sample in found for item in sample.work} - set(known))
-    matrix, explained = np.zeros((len(found), len(kinds))), np.zeros(len(found))
-    for i, sample in enumerate(found):
-        for item in sample.work:
-            if item.kind in known:
-                explained[i] += known[item.kind] * item.amount
-            else:
-                matrix[i, kinds.index(item.kind)] += item.amount
-    cycles = np.array([sample.cycles for sample in found])
-    rest = 1 - explained / cycles
-    groups = sorted({sample.group for sample in found})
-    held = np.isin([sample.group for sample in found], groups[::4])
-    costs, _ = nnls(matrix[~held] / cycles[~held, None], rest[~held])
-    errors = (matrix[held] @ costs) / cycles[held] - rest[held]
-    final, _ = nnls(matrix / cycles[:, None], rest)
-    return Fit({kind: round(float(c), 4) for kind, c in zip(kinds, final, strict=True)}, errors)
+    Without `fixed`, the table is another board's, and believed as far as `latency_fit.refit` believes a board's file.
+    """
+    if fixed is None:
+        return {kind: round(cost, 4) for kind, cost in sorted(refit(table, found).items())}
+    kinds = {item.kind for sample in found for item in sample.work} | set(table)
+    start = {kind: table.get(kind, NEW) for kind in kinds}
+    spread = {kind: 1e-6 if kind in fixed else SPREAD * cost + 1 for kind, cost in start.items()}
+    return {kind: round(cost, 4) for kind, cost in sorted(fit_costs(found, start, spread).items())}
 
 
 def store(path: Path, costs: dict[str, float], *, keep_heading: bool) -> None:
@@ -101,11 +89,9 @@ def store(path: Path, costs: dict[str, float], *, keep_heading: bool) -> None:
     path.write_text(text.rstrip() + "\n" + "\n".join(lines) + "\n")
 
 
-def kept_costs(target: Target, ops: Sequence[str]) -> dict[str, float]:
-    """The board's costs but for those of work that only these operators do."""
-    others = [kind for kind in plugins.names("ops") if kind not in ops]
-    own, shared = ({item for kind in kinds for item in kinds_of_work(kind)} for kinds in (ops, others))
-    return {kind: cost for kind, cost in target.timing.items() if kind not in own - shared}
+def shared_work(ops: Sequence[str]) -> set[str]:
+    """Kinds of work that other operators do, whether or not these ones do it too."""
+    return {item for kind in plugins.names("ops") if kind not in ops for item in kinds_of_work(kind)}
 
 
 def kinds_of_work(kind: str) -> set[str]:
@@ -114,7 +100,7 @@ def kinds_of_work(kind: str) -> set[str]:
     for graph in (random_layer(kind, 1, i) for i in range(12)):
         shapes = graph.shapes
         for node in graph.nodes:
-            found |= {item.kind for item in node.op.work(*(shapes[name] for name in node.inputs), worst=False)}
+            found |= {item.kind for item in work_of(node.op, [shapes[n] for n in node.inputs], 1.0, worst=False)}
     return found
 
 
@@ -124,25 +110,33 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="store the tables in targets/*.toml")
     parser.add_argument("--target", action="append", help="only this board; may be given several times")
     parser.add_argument("--op", action="append", help="only what this operator costs; may be given several times")
+    parser.add_argument("--like", metavar="BOARD", help="begin with this board's table instead of the board's own")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="measure one in N networks")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    set_of_designs, figures = chosen(args.op), []
+    folder = calibration_folder()
+    if folder is None:
+        parser.error("TREC_DSE_CALIBRATION is off; measurements have to be kept somewhere")
+    set_of_designs, figures = chosen(args.op)[:: args.every], []
+    fixed = None if args.like else shared_work(args.op or plugins.names("ops"))
+    like = None if args.like is None else load_target(data_folder("targets") / f"{args.like}.toml")
     for path in sorted(data_folder("targets").glob("*.toml")):
         target = load_target(path)
         if args.target is not None and target.name not in args.target:
             continue
-        found = measure(set_of_designs, target)
-        known = kept_costs(target, args.op) if args.op else {}
-        result = fit(found, known)
-        errors = 100 * np.abs(result.held_out)
+        table = target.timing if like is None else like.timing
+        found = measure(set_of_designs, target, Store(folder))
+        held = set(sorted({sample.group for sample in found})[::HELD_OUT])
+        unseen = [sample for sample in found if sample.group in held]
+        costs = fit([sample for sample in found if sample.group not in held], table, fixed)
+        errors = errors_of(predict(costs, unseen), np.array([sample.cycles for sample in unseen]))
         figures += [
             Figure(f"{target.name}: layers measured", len(found), "layers"),
-            Figure(f"{target.name}: held-out layers, mean error", float(errors.mean()), "%"),
-            Figure(f"{target.name}: held-out layers, 95th percentile", float(np.percentile(errors, 95)), "%"),
+            Figure(f"{target.name}: held-out layers, mean error", errors.mean, "%"),
+            Figure(f"{target.name}: held-out layers, 95th percentile", errors.p95, "%"),
         ]
         if args.write:
-            store(path, dict(sorted({**known, **result.costs}.items())), keep_heading=bool(args.op))
-        print(target.name, result.costs, file=sys.stderr, flush=True)
+            store(path, fit(found, table, fixed), keep_heading=bool(args.op))
     show(figures)
 
 

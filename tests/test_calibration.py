@@ -9,22 +9,24 @@ from pathlib import Path
 import pytest
 from twin_programs import M4, M7
 
-from trec_dse import calibrate, codec
+from trec_dse import calibrate, codec, objectives
 from trec_dse.calibrate import calibrated, judge
 from trec_dse.calibration import Context, LayerRecord, Record, Store, choose, code_of, context_of, samples
 from trec_dse.errors import InputError, StudyError
 from trec_dse.ops.dense import Dense
+from trec_dse.report.payload import build_payload
 from trec_dse.resources import calibration_folder
+from trec_dse.results import StudyRecord
 from trec_dse.toolchain import Compiler
 
 ZIG = Compiler("zig", ("zig", "cc"), "zig 1.0")
 CONTEXT = context_of(M4, ZIG)
-# 8 inputs, 4 outputs: 2 words of four products for four outputs, and 4 outputs
-CYCLES = M4.timing["dense_words"] * 2 + M4.timing["dense_output"] * 4
+# 8 inputs, 4 outputs: a call, 2 words of four products for four outputs, and 4 outputs
+CYCLES = M4.timing["kernel_call"] + M4.timing["dense_words"] * 2 + M4.timing["dense_output"] * 4
 
 
 def dense(cycles: float | None = CYCLES) -> LayerRecord:
-    return LayerRecord("fc", "dense", codec.unstructure(Dense(4)), ((8,),), code_of("dense"), cycles)
+    return LayerRecord("fc", "dense", codec.unstructure(Dense(4)), ((8,),), 0.0, code_of("dense"), cycles)
 
 
 def record(network: str = "n", context: Context = CONTEXT, layer: LayerRecord | None = None) -> Record:
@@ -124,6 +126,7 @@ def test_a_layer_is_a_sample_and_an_untimed_network_is_one() -> None:
     (one,) = samples([timed])
     assert (one.cycles, one.label, one.group) == (10.0, "dense", "n")
     assert {item.kind: item.amount for item in one.work} == {
+        "kernel_call": 1,
         "dense_words": 2,
         "dense_word": 0,
         "dense_rest": 0,
@@ -131,7 +134,7 @@ def test_a_layer_is_a_sample_and_an_untimed_network_is_one() -> None:
     }
     two = replace(whole, layers=(dense(None), dense(None)))
     (one,) = samples([two])
-    assert (one.cycles, one.label, len(one.work)) == (800.0, "network", 8)
+    assert (one.cycles, one.label, len(one.work)) == (800.0, "network", 10)
 
 
 def test_the_folder_is_the_users_data_unless_a_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +160,19 @@ def test_a_calibrated_board_says_what_its_costs_are_from(tmp_path: Path) -> None
     assert note is not None
     assert (note.board, note.n_networks, note.n_samples, note.mean_error) == ("twin", 3, 3, None)
     assert calibrated(M4, store) == found, "the same measurements give the same costs"
+
+
+def test_what_a_study_s_costs_were_learned_from_stands_on_its_page(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for i in range(9):
+        store.append(record(str(i), layer=dense(1.2 * CYCLES)))
+    learned = calibrated(M4, store)
+    assert learned.calibration is not None
+    summary = learned.calibration.summary
+    assert summary.startswith("9 measurements of 9 networks on twin (") and "held-out error" in summary
+    for target, costs in ((learned, summary), (M4, "")):
+        study = StudyRecord("s", "digits_tiny", target, 0, {}, ())
+        assert build_payload(study, objectives.DEFAULT).board.costs == costs
 
 
 def test_measurements_of_a_board_come_before_those_of_its_twin(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from trec_dse import datasets, footprint
 from trec_dse.candidate import Candidate, TrecConfig, TrecPolicy
 from trec_dse.codegen import generate, kernel_sources
-from trec_dse.cost import cycles_of, violations
+from trec_dse.cost import cycles_of, image_cycles, violations
 from trec_dse.errors import TargetError
 from trec_dse.evaluate import cost_of, price, stack_of, untrained_graph
 from trec_dse.firmware import build_firmware, write_export
@@ -20,7 +20,9 @@ from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.dense import Dense
 from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.quantize import with_clusters
 from trec_dse.resources import data_folder
+from trec_dse.results import percentile
 from trec_dse.target import Target, load_target
 
 BOARDS = [load_target(data_folder("targets") / f"{name}.toml") for name in ("nucleo-f746zg", "stm32f469i-disco")]
@@ -148,6 +150,33 @@ def test_worst_cycles_are_never_below_the_mean_ones() -> None:
         cost = cost_of(untrained_graph(candidate, datasets.placeholder(candidate.dataset)), BOARDS[0])
         assert cost.worst_cycles > cost.cycles
         assert cost.dense_macs > 0
+
+
+def test_half_and_99_in_100_images_are_values_of_the_list() -> None:
+    values = list(range(100, 0, -1))
+    assert (percentile(values, 50), percentile(values, 99), percentile(values, 100)) == (50, 99, 100)
+    assert (percentile([7, 3], 50), percentile([7, 3], 51), percentile([5], 99)) == (3, 7, 5)
+
+
+def test_each_image_takes_as_long_as_its_clusters_ask_for() -> None:
+    graph = untrained_graph(CANDIDATES[2], datasets.placeholder("mnist"))
+    names = [node.name for node in graph.nodes if node.op.kind == "trec_conv2d"]
+    assert len(names) > 1
+    counts = dict.fromkeys(names, (20, 30, 40))
+    found = image_cycles(graph, BOARDS[0], counts)
+    assert found == [
+        cost_of(with_clusters(graph, dict.fromkeys(names, n)), BOARDS[0]).cycles for n in (20.0, 30.0, 40.0)
+    ]
+    cost = cost_of(with_clusters(graph, dict.fromkeys(names, 30.0)), BOARDS[0], counts)
+    assert (cost.p50_cycles, cost.p99_cycles) == (found[1], found[2])
+    assert found[0] < cost.cycles == found[1] < found[2] <= cost.worst_cycles
+
+
+def test_a_network_that_clusters_nothing_takes_as_long_for_every_image() -> None:
+    cost = cost_of(untrained_graph(CANDIDATES[0], datasets.placeholder("digits")), BOARDS[0], {})
+    assert cost.p50_cycles == cost.p99_cycles == cost.cycles == cost.worst_cycles
+    unknown = cost_of(untrained_graph(CANDIDATES[0], datasets.placeholder("digits")), BOARDS[0])
+    assert (unknown.p50_cycles, unknown.p99_cycles) == (None, None)
 
 
 def test_a_target_without_a_cost_for_some_work_is_named() -> None:

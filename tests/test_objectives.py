@@ -1,6 +1,7 @@
 """Objectives read estimates, and measurements stand beside them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from studies import make_evaluation, measured
@@ -23,6 +24,7 @@ def test_sizes_are_counted_in_kib_and_times_in_ms() -> None:
     assert objectives.flash.value(evaluation) == 60.0
     assert objectives.latency.value(evaluation) == 8.0
     assert objectives.worst_latency.value(evaluation) == 16.0
+    assert objectives.median_latency.value(evaluation) == objectives.p99_latency.value(evaluation) == 8.0
     assert objectives.macs.value(evaluation) == pytest.approx(0.15664)
 
 
@@ -39,6 +41,19 @@ def test_what_the_firmware_showed_stands_beside_the_estimate() -> None:
     assert objectives.flash.measured(reading) == 61.0
     assert objectives.latency.measured(reading) == 9.0
     assert objectives.worst_latency.measured(reading) == 9.5  # 50,000 cycles more at 100 MHz
+
+
+def test_latencies_of_half_and_of_99_in_100_images_are_those_of_their_cycles() -> None:
+    evaluation = make_evaluation(4.0, 12.0, latency_ms=8.0)
+    spread = replace(evaluation, estimated=replace(evaluation.estimated, p50_cycles=790_000, p99_cycles=1_200_000))
+    assert objectives.median_latency.value(spread) == pytest.approx(7.9)  # at 100 MHz
+    assert objectives.p99_latency.value(spread) == pytest.approx(12.0)
+    reading = measured(spread, 12.0, 60.0, latency_ms=9.0)
+    assert objectives.median_latency.measured(reading) == pytest.approx(8.9)
+    assert objectives.p99_latency.measured(reading) == pytest.approx(9.3)
+    assert reading.measured is not None
+    older = replace(reading, measured=replace(reading.measured, cycles_p50=None, cycles_p99=None))
+    assert objectives.p99_latency.measured(older) is None
 
 
 def test_an_unmeasured_candidate_has_no_measured_value() -> None:

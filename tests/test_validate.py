@@ -36,6 +36,7 @@ def test_cycles_clusters_and_stack_are_summarized() -> None:
     run = validate(ReplayExecutor(recording()), IMAGES, LABELS, EXPECTED)
     assert run.cycles == 115  # (100 + 110 + 120 + 131) / 4 = 115.25
     assert run.cycles_max == 131
+    assert (run.cycles_p50, run.cycles_p99) == (110, 131)  # two of the four take at most 110
     assert run.stack_bytes == 67
     assert run.n_clusters == (1.5, 10.0)
 

@@ -21,6 +21,7 @@ from trec_dse.errors import StudyError
 from trec_dse.graph import Op, QuantizedGraph
 from trec_dse.latency_fit import Sample
 from trec_dse.ops import op_class
+from trec_dse.ops._work import wide_share, work_of
 from trec_dse.resources import calibration_folder, package_folder
 from trec_dse.target import Target
 from trec_dse.toolchain import Compiler, target_flags
@@ -56,6 +57,7 @@ class LayerRecord:
 
     Attributes:
         settings: the operator's fields, N_c as it was on the images among them; inputs: shapes.
+        wide_share: share of the output channels that are rescaled by the longer way (ops/_work.py).
         code: hash of the C text that the kernel is compiled from.
         cycles: mean over the images; None where only the whole network was timed.
     """
@@ -64,6 +66,7 @@ class LayerRecord:
     kind: str
     settings: Mapping[str, Any]
     inputs: tuple[tuple[int, ...], ...]
+    wide_share: float
     code: str
     cycles: float | None = None
 
@@ -102,18 +105,13 @@ def context_of(target: Target, compiler: Compiler, board: str = TWIN) -> Context
 
 def layer_records(graph: QuantizedGraph, cycles: Mapping[str, float]) -> tuple[LayerRecord, ...]:
     """The nodes of a network, with N_c as the graph has it; `cycles` by node, where they are known."""
-    shapes = graph.shapes
-    return tuple(
-        LayerRecord(
-            name=node.name,
-            kind=node.op.kind,
-            settings=codec.unstructure(node.op),
-            inputs=tuple(shapes[name] for name in node.inputs),
-            code=code_of(node.op.kind),
-            cycles=cycles.get(node.name),
-        )
-        for node in graph.nodes
-    )
+    shapes, records = graph.shapes, []
+    for node in graph.nodes:
+        inputs = tuple(shapes[name] for name in node.inputs)
+        share = wide_share(node.op, inputs, graph.weights[node.name])
+        settings, code = codec.unstructure(node.op), code_of(node.op.kind)
+        records.append(LayerRecord(node.name, node.op.kind, settings, inputs, share, code, cycles.get(node.name)))
+    return tuple(records)
 
 
 def now() -> str:
@@ -225,7 +223,7 @@ def samples(records: Sequence[Record]) -> list[Sample]:
     """A sample per layer where layers were timed, else one of the whole network."""
     found: list[Sample] = []
     for record in records:
-        worked = [(layer, tuple(_op(layer).work(*layer.inputs, worst=False))) for layer in record.layers]
+        worked = [(layer, work_of(_op(layer), layer.inputs, layer.wide_share, worst=False)) for layer in record.layers]
         timed = [(layer, work, layer.cycles) for layer, work in worked if layer.cycles is not None]
         if record.is_by_layer:
             found += [Sample(work, cycles, record.network, layer.kind) for layer, work, cycles in timed]

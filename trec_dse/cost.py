@@ -9,18 +9,27 @@ from trec_dse.errors import TargetError
 from trec_dse.footprint import Footprint
 from trec_dse.graph import Node, Op, QuantizedGraph, Shape, Window, Work
 from trec_dse.memory import MemoryPlan
+from trec_dse.ops._work import wide_share, work_of
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
-from trec_dse.results import NO_LIMITS, Cost, LayerCost, Limits, TrecCost
+from trec_dse.results import NO_LIMITS, Cost, LayerCost, Limits, TrecCost, percentile
 from trec_dse.target import Target
 
 
-def estimate(graph: QuantizedGraph, plan: MemoryPlan, target: Target, footprint: Footprint) -> Cost:
+def estimate(
+    graph: QuantizedGraph,
+    plan: MemoryPlan,
+    target: Target,
+    footprint: Footprint,
+    clusters: Mapping[str, Sequence[int]] | None = None,
+) -> Cost:
     """Bytes, MACs and cycles of `graph` on `target`.
 
     MACs and cycles take the mean N_c of the calibration images, memory always the most clusters there can be.
+    `clusters`: N_c of each image by layer, from which follows how cycles are distributed over the images.
     """
+    by_image = None if clusters is None else image_cycles(graph, target, clusters)
     constants = constant_bytes(graph)
     layers = tuple(_layer(graph, node, target, constants[node.name].total) for node in graph.nodes)
     calls = network_calls(graph)
@@ -42,7 +51,25 @@ def estimate(graph: QuantizedGraph, plan: MemoryPlan, target: Target, footprint:
         layers=layers,
         buffers=plan.buffers,
         run_mw=None if target.power is None else target.power.run_mw,
+        p50_cycles=None if by_image is None else percentile(by_image, 50),
+        p99_cycles=None if by_image is None else percentile(by_image, 99),
     )
+
+
+def image_cycles(graph: QuantizedGraph, target: Target, clusters: Mapping[str, Sequence[int]]) -> list[int]:
+    """Cycles of each image, of which `clusters` has N_c by layer; a network that clusters nothing has one for all."""
+    changing = [node for node in graph.nodes if node.name in clusters]
+    same = sum(_cycles(node, graph, target, worst=False) for node in graph.nodes if node.name not in clusters)
+    n_images = min((len(counts) for counts in clusters.values()), default=1)
+    return [
+        same + sum(_cycles(_with(node, clusters[node.name][i]), graph, target, worst=False) for node in changing)
+        for i in range(n_images)
+    ]
+
+
+def _with(node: Node, n_clusters: int) -> Node:
+    assert isinstance(node.op, TrecConv2d | TrecStripConv2d)
+    return replace(node, op=replace(node.op, mean_clusters=float(n_clusters)))
 
 
 def with_notes(cost: Cost, notes: Mapping[str, str]) -> Cost:
@@ -92,7 +119,9 @@ def _inputs(node: Node, graph: QuantizedGraph) -> list[Shape]:
 
 
 def _cycles(node: Node, graph: QuantizedGraph, target: Target, *, worst: bool) -> int:
-    return round(cycles_of(node.op.work(*_inputs(node, graph), worst=worst), target.timing, target.name))
+    inputs = _inputs(node, graph)
+    work = work_of(node.op, inputs, wide_share(node.op, inputs, graph.weights[node.name]), worst=worst)
+    return round(cycles_of(work, target.timing, target.name))
 
 
 def _dense_macs(node: Node, graph: QuantizedGraph) -> int:

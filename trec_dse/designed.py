@@ -64,8 +64,8 @@ class Design:
 def designs(seed: int = 1) -> Iterator[Design]:
     """The whole set; the same seed gives the same networks."""
     for space, n in SPACES.items():
-        for i, candidate in enumerate(sample_at_random(load_search_space(space), n, seed)):
-            yield Design(f"{space} {i}", partial(_candidate, candidate))
+        for candidate in sample_at_random(load_search_space(space), n, seed):
+            yield Design(f"{space} {candidate.key[:8]}", partial(_candidate, candidate))
     for kind in plugins.names("ops"):
         for i in range(N_OF_EACH):
             yield Design(f"{kind} {i}", partial(_layer, partial(random_layer, kind, seed, i)))

@@ -11,7 +11,7 @@ first: a candidate that cannot fit is rejected before any training.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -157,13 +157,16 @@ def _untrained_int8(model: nn.Module, trec: Decision, candidate: Candidate, data
     return quantize(lower(with_trec(model, candidate, trec.configs, images), dataset.input_shape), nhwc(images))
 
 
-def cost_of(graph: QuantizedGraph, target: Target) -> Cost:
-    """The estimate of an int8 network, with the code sizes of the compiler that would be used."""
+def cost_of(graph: QuantizedGraph, target: Target, clusters: Mapping[str, Sequence[int]] | None = None) -> Cost:
+    """The estimate of an int8 network, with the code sizes of the compiler that would be used.
+
+    `clusters`: N_c of each calibration image by TREC layer, where they are known.
+    """
     try:
         compiler = find_target_compiler().name
     except ToolchainError:
         compiler = "zig"
-    return estimate(graph, plan_memory(graph), target, footprint_for(target, compiler))
+    return estimate(graph, plan_memory(graph), target, footprint_for(target, compiler), clusters)
 
 
 def stack_of(graph: QuantizedGraph, target: Target) -> int:
@@ -228,7 +231,7 @@ def _trained(evaluation: Evaluation, request: EvaluateRequest, folder: Path, pri
     course = Course(candidate, dataset, epochs, say, folder.parent.parent / PARENTS, folder / TRAINING)
     trained = course.run(priced.trec.configs)
     run = run_on_host(trained.graph, dataset, candidate.recipe.n_calibration)
-    cost = with_notes(cost_of(run.graph, request.target), priced.trec.reasons)
+    cost = with_notes(cost_of(run.graph, request.target, run.n_clusters), priced.trec.reasons)
     evaluation = replace(
         evaluation,
         estimated=cost,
@@ -290,7 +293,7 @@ def _known(folder: Path, epochs: int | None) -> Evaluation | None:
 def _again(known: Evaluation, request: EvaluateRequest, folder: Path, priced: Price) -> Evaluation:
     """A trained network's evaluation for another candidate that comes down to it, or another board."""
     target = request.target
-    cost = cost_of(load_graph(folder), target) if known.fidelity == 1 else priced.cost
+    cost = cost_of(load_graph(folder), target, known.n_clusters) if known.fidelity == 1 else priced.cost
     over = violations(cost, target, request.limits)
     rungs = tuple(replace(rung, trained=0) for rung in known.rungs[-1:])
     known = replace(known, candidate=request.candidate, target=target.name, violations=over, rungs=rungs)

@@ -61,15 +61,21 @@ def refit(prior: Mapping[str, float], samples: Sequence[Sample]) -> dict[str, fl
     """
     if not samples:
         return dict(prior)
-    kinds = sorted(prior)
-    matrix, cycles = work_matrix(samples, kinds), np.array([sample.cycles for sample in samples], dtype=np.float64)
-    start = np.array([prior[kind] for kind in kinds]) * common_factor(matrix @ [prior[kind] for kind in kinds], cycles)
-    spread = COST_SPREAD * start + SMALLEST_SPREAD
-    rows, wanted = matrix / (NOISE * cycles[:, None]), np.full(len(cycles), 1 / NOISE)
-    costs, weights = start, np.ones(len(cycles))
+    factor = common_factor(predict(prior, samples), np.array([sample.cycles for sample in samples]))
+    start = {kind: factor * cost for kind, cost in prior.items()}
+    return fit_costs(samples, start, {kind: COST_SPREAD * cost + SMALLEST_SPREAD for kind, cost in start.items()})
+
+
+def fit_costs(samples: Sequence[Sample], start: Mapping[str, float], spread: Mapping[str, float]) -> dict[str, float]:
+    """The most probable costs, if they are spread around those to start with by so many cycles."""
+    kinds = sorted(start)
+    cycles = np.array([sample.cycles for sample in samples], dtype=np.float64)
+    middle, width = (np.array([values[kind] for kind in kinds]) for values in (start, spread))
+    rows, wanted = work_matrix(samples, kinds) / (NOISE * cycles[:, None]), np.full(len(cycles), 1 / NOISE)
+    costs, weights = middle, np.ones(len(cycles))
     for _ in range(N_REWEIGHTINGS):
-        stacked = np.vstack([rows * weights[:, None], np.diag(1 / spread)])
-        costs, _ = nnls(stacked, np.concatenate([wanted * weights, start / spread]))
+        stacked = np.vstack([rows * weights[:, None], np.diag(1 / width)])
+        costs, _ = nnls(stacked, np.concatenate([wanted * weights, middle / width]))
         off = np.abs(rows @ costs - wanted)
         weights = np.sqrt(np.minimum(1.0, HUBER / np.maximum(off, 1e-9)))
     return {kind: float(cost) for kind, cost in zip(kinds, costs, strict=True)}

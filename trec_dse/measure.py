@@ -127,6 +127,8 @@ def measurement(run: ValidationRun, n_oracle_mismatches: int, firmware: Firmware
         stack_bytes=run.stack_bytes,
         cycles=run.cycles,
         cycles_max=run.cycles_max,
+        cycles_p50=run.cycles_p50,
+        cycles_p99=run.cycles_p99,
         clock_hz=clock_hz,
         n_images=run.n_images,
         n_mismatches=max(run.n_mismatches, n_oracle_mismatches),

@@ -33,7 +33,7 @@ class Objective:
     label: str
     unit: str
     value: Callable[[Evaluation], float]
-    reading: Callable[[Measurement], float] | None
+    reading: Callable[[Measurement], float | None] | None
     summary: str
 
     def measured(self, evaluation: Evaluation) -> float | None:
@@ -57,7 +57,7 @@ _registry: dict[str, Objective] = {}
 
 
 def objective(
-    direction: Direction, unit: str, label: str, *, measured: Callable[[Measurement], float] | None = None
+    direction: Direction, unit: str, label: str, *, measured: Callable[[Measurement], float | None] | None = None
 ) -> Callable[[Callable[[Evaluation], float]], Objective]:
     """Make an objective of a function of estimates; its docstring becomes the summary.
 
@@ -124,6 +124,20 @@ def latency(e: Evaluation) -> float:
     return e.estimated.latency_ms
 
 
+@objective("minimize", "ms", "Median latency", measured=lambda m: _milliseconds(m, m.cycles_p50))
+def median_latency(e: Evaluation) -> float:
+    """Time that half of the calibration images take at most; before training, that of the mean."""
+    cost = e.estimated
+    return cost.latency_ms if cost.p50_cycles is None else 1000 * cost.p50_cycles / cost.clock_hz
+
+
+@objective("minimize", "ms", "Latency of 99 %", measured=lambda m: _milliseconds(m, m.cycles_p99))
+def p99_latency(e: Evaluation) -> float:
+    """Time that 99 in 100 of the calibration images take at most; before training, that of the mean."""
+    cost = e.estimated
+    return cost.latency_ms if cost.p99_cycles is None else 1000 * cost.p99_cycles / cost.clock_hz
+
+
 @objective("minimize", "ms", "Worst latency", measured=lambda m: 1000 * m.cycles_max / m.clock_hz)
 def worst_latency(e: Evaluation) -> float:
     """Time of one inference with the most clusters there can be; measured: the slowest image seen."""
@@ -141,6 +155,10 @@ def energy(e: Evaluation) -> float:
 def macs(e: Evaluation) -> float:
     """Multiply-accumulates of one inference, with the clusters seen on the calibration images; 1 MAC = 2 FLOPs."""
     return e.estimated.macs / 1e6
+
+
+def _milliseconds(measured: Measurement, cycles: int | None) -> float | None:
+    return None if cycles is None else 1000 * cycles / measured.clock_hz
 
 
 DEFAULT: tuple[Objective, ...] = (error, sram, flash, latency)

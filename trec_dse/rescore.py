@@ -81,7 +81,7 @@ def _priced(evaluation: Evaluation, folder: Path, out: Path, target: Target) -> 
     key = evaluation.candidate.key
     source = network_folder(storage.evaluation_path(folder, key).parent, evaluation.key)
     path = storage.evaluation_path(out, key)
-    cost = cost_of(load_graph(source), target)
+    cost = cost_of(load_graph(source), target, evaluation.n_clusters)
     over = violations(cost, target, evaluation.limits)
     priced = replace(evaluation, target=target.name, estimated=cost, violations=over, measured=None)
     write_text(path.with_name("candidate.json"), codec.to_json(evaluation.candidate))

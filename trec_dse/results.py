@@ -1,6 +1,7 @@
 """What is known about a candidate: estimates, measurements, and both side by side."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,6 +9,11 @@ from trec_dse.candidate import Candidate, SlicePolicy, TrecConfig
 from trec_dse.target import Target
 
 BufferKind = Literal["input", "activation", "output", "scratch"]
+
+
+def percentile(values: Sequence[int], percent: float) -> int:
+    """The smallest of the values that at least so many per cent of them do not exceed."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class Cost:
         macs: multiply-accumulates per image, with N_c as seen on the calibration images; 1 MAC = 2 FLOPs.
         dense_macs: the same network without TREC.
         cycles: core cycles per image at that N_c; worst_cycles: at the most clusters there can be.
+        p50_cycles, p99_cycles: what half, and 99 in 100, of the calibration images take at most, each with its own N_c;
+            None where N_c is known only as a mean, as before training.
         weight_bytes: weights, biases, hashes, thresholds, tables and parameter structs in Flash.
         code_bytes: everything else in Flash: vector table, kernels, runtime.
         arena_bytes: planned activations and workspace; static_bytes: the other variables; stack_bytes: reserved.
@@ -87,6 +95,8 @@ class Cost:
     layers: tuple[LayerCost, ...] = ()
     buffers: tuple[Buffer, ...] = ()
     run_mw: float | None = None
+    p50_cycles: int | None = None
+    p99_cycles: int | None = None
 
     @property
     def flash_bytes(self) -> int:
@@ -117,6 +127,7 @@ class Measurement:
         executor: where it ran: "twin", or the serial port of a board.
         flash_bytes, sram_bytes, arena_bytes: from the sections and symbols of the linked ELF.
         stack_bytes: high-water mark of the stack; cycles: mean per image, cycles_max: the slowest image.
+        cycles_p50, cycles_p99: what half, and 99 in 100, of the images take at most; None in files of older releases.
         n_mismatches: images whose answer differs in any byte from the host build or the integer oracle.
         accuracy: share of the images whose class was right.
         n_clusters: per TREC layer, mean over the images of N_c summed over the slices.
@@ -134,6 +145,8 @@ class Measurement:
     n_mismatches: int
     accuracy: float
     n_clusters: tuple[float, ...] = ()
+    cycles_p50: int | None = None
+    cycles_p99: int | None = None
 
     @property
     def latency_ms(self) -> float:

@@ -104,6 +104,14 @@ class Calibration:
     mean_error: float | None = None
     p95_error: float | None = None
 
+    @property
+    def summary(self) -> str:
+        """All of it in words."""
+        text = f"{self.n_samples} measurements of {self.n_networks} networks on {self.board} ({self.key})"
+        if self.mean_error is None or self.p95_error is None:
+            return f"{text}, too few to tell their error"
+        return f"{text}; held-out error {self.mean_error:.1f} % on average, {self.p95_error:.1f} % for 95 in 100"
+
 
 @dataclass(frozen=True)
 class Target:

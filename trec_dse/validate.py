@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from trec_dse.device import Executor, Inference, Int8Array
 from trec_dse.errors import InputError
+from trec_dse.results import percentile
 
 N_KEPT_MISMATCHES = 10
 
@@ -27,7 +28,8 @@ class ValidationRun:
 
     Attributes:
         n_mismatches: images with any wrong byte; mismatches: the first few of them.
-        cycles: mean per image; cycles_max: the slowest image. stack_bytes: the highest mark.
+        cycles: mean per image; cycles_max: the slowest image; cycles_p50, cycles_p99: what half, and 99 in 100, of the
+            images take at most. stack_bytes: the highest mark.
         n_clusters: per TREC layer, mean over the images of N_c summed over the slices.
         accuracy: share of the images whose largest output (the first on ties) is at their label.
     """
@@ -38,6 +40,8 @@ class ValidationRun:
     mismatches: tuple[Mismatch, ...]
     cycles: int
     cycles_max: int
+    cycles_p50: int
+    cycles_p99: int
     stack_bytes: int
     n_clusters: tuple[float, ...]
     accuracy: float
@@ -92,6 +96,8 @@ def _summarize(
         mismatches=tuple(wrong[:N_KEPT_MISMATCHES]),
         cycles=round(sum(cycles) / len(cycles)),
         cycles_max=max(cycles),
+        cycles_p50=percentile(cycles, 50),
+        cycles_p99=percentile(cycles, 99),
         stack_bytes=max(answer.stack_bytes for answer in answers),
         n_clusters=tuple(sum(layer) / len(answers) for layer in counts),
         accuracy=n_right / len(answers),

@@ -23,10 +23,4 @@ def board_of(args: argparse.Namespace) -> Target:
 
 def costs_text(calibration: Calibration | None) -> str:
     """Whose cycle costs an estimate rests on, in words."""
-    if calibration is None:
-        return "the board's file"
-    c = calibration
-    text = f"{c.n_samples} measurements of {c.n_networks} networks on {c.board} ({c.key})"
-    if c.mean_error is None or c.p95_error is None:
-        return f"{text}, too few to tell their error"
-    return f"{text}; held-out error {c.mean_error:.1f} % on average, {c.p95_error:.1f} % for 95 in 100"
+    return "the board's file" if calibration is None else calibration.summary

@@ -61,6 +61,8 @@ def cost_json(cost: Cost) -> dict[str, int | float | None]:
         "macs": cost.macs,
         "dense_macs": cost.dense_macs,
         "cycles": cost.cycles,
+        "p50_cycles": cost.p50_cycles,
+        "p99_cycles": cost.p99_cycles,
         "worst_cycles": cost.worst_cycles,
         "latency_ms": cost.latency_ms,
         "energy_mj": cost.energy_mj,
@@ -92,6 +94,8 @@ def print_cost(cost: Cost) -> None:
     print(f"Flash    {cost.flash_bytes / KIB:8.2f} KiB = weights and tables {weights:,} + code {code:,} B")
     print(f"MACs     {cost.macs:,} (dense {cost.dense_macs:,})")
     print(f"latency  {cost.latency_ms:8.2f} ms = {cost.cycles:,} cycles at {cost.clock_hz / 1e6:.0f} MHz")
+    if cost.p50_cycles is not None and cost.p99_cycles is not None:
+        print(f"         half of the images take at most {cost.p50_cycles:,}, 99 in 100 {cost.p99_cycles:,} cycles")
     print(f"         at the most clusters there can be: {cost.worst_cycles:,} cycles")
     if cost.run_mw is None or cost.energy_mj is None:
         print("energy   unknown: the board's file has no [power]")

@@ -138,11 +138,13 @@ function comparison(trial, detail) {
     comparisonRow("Arena", memory.arena, seen.arena_bytes, kib),
     comparisonRow("Stack", memory.stack, seen.stack_bytes, kib),
     comparisonRow("Latency", value(trial, "latency"), reading(trial, "latency"), ms),
+    comparisonRow("… of half the images", value(trial, "median_latency"), reading(trial, "median_latency"), ms),
+    comparisonRow("… of 99 in 100", value(trial, "p99_latency"), reading(trial, "p99_latency"), ms),
     comparisonRow("Worst latency", value(trial, "worst_latency"), reading(trial, "worst_latency"), ms),
     comparisonRow("Energy", value(trial, "energy"), reading(trial, "energy"), mj),
   ];
   /* a reserve and a bound are no predictions: how far the measurement stays below them is no error */
-  for (const i of [3, 5]) rows[i].lastChild.textContent = "";
+  for (const i of [3, 7]) rows[i].lastChild.textContent = "";
   const heads = ["estimated", "measured", "apart"].map((head) => el("th", { scope: "col" }, head));
   return el(
     "div",

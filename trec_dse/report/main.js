@@ -69,7 +69,8 @@ function drawHead() {
   const { board, trials } = DATA;
   byId("board").textContent =
     `${board.name}: ${board.mcu}, ${board.core} at ${format(board.clock_hz / 1e6)} MHz, ` +
-    `${whole(board.flash_bytes / KIB)} KiB Flash, ${whole(board.sram_bytes / KIB)} KiB SRAM`;
+    `${whole(board.flash_bytes / KIB)} KiB Flash, ${whole(board.sram_bytes / KIB)} KiB SRAM` +
+    (board.costs ? `; cycles by the costs of ${board.costs}` : "");
   const count = (keep) => trials.filter(keep).length;
   const errors = trials
     .filter((trial) => trial.fits)

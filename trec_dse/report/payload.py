@@ -97,7 +97,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Board:
-    """The head of the page: which board, and what it has in bytes."""
+    """The head of the page: which board, and what it has in bytes.
+
+    `costs`: what the cycle costs of the estimates were learned from; "" where they are those of the board's file.
+    """
 
     name: str
     mcu: str
@@ -105,6 +108,7 @@ class Board:
     clock_hz: int
     flash_bytes: int
     sram_bytes: int
+    costs: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,10 +139,13 @@ def build_payload(study: StudyRecord, objectives: Sequence[Objective], what_if: 
         if record.evaluation is not None:
             first.setdefault(record.evaluation.key, record.number)
     target = study.target
+    costs = "" if target.calibration is None else target.calibration.summary
     return Payload(
         name=study.name,
         space=study.space,
-        board=Board(target.name, target.mcu, target.core, target.clock_hz, target.flash_bytes, target.sram_bytes),
+        board=Board(
+            target.name, target.mcu, target.core, target.clock_hz, target.flash_bytes, target.sram_bytes, costs
+        ),
         seed=study.seed,
         versions=study.versions,
         axes=tuple(Axis(o.name, o.label, o.unit, o.direction, o.summary, board_limit(o, study.target)) for o in every),

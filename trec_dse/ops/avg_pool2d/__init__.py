@@ -38,10 +38,11 @@ class AvgPool2d:
         return raster_distance(self.window, inputs[0], self.output_shape(*inputs)[2])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Added values, and means."""
+        """Added values, the lines that they stand in, and means."""
         out_h, out_w, channels = self.output_shape(*inputs)
         values = out_h * out_w * channels
-        return (Work("avg_value", values * self.window.kernel[0] * self.window.kernel[1]), Work("avg_mean", values))
+        lines = values * self.window.kernel[0]
+        return (Work("avg_value", lines * self.window.kernel[1]), Work("avg_line", lines), Work("avg_mean", values))
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """NHWC pooling."""

@@ -13,6 +13,7 @@ from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import affine_weights, bounds, requantize, rescale_field, unfold, window_field
 from trec_dse.ops._in_place import raster_distance
 from trec_dse.ops._packing import pair_channels
+from trec_dse.ops._work import edge_positions
 
 # Elements of a row widened at a time: more of them cost SRAM, fewer of them cost sums that are stored and loaded.
 MOST_TILE = 256
@@ -63,7 +64,10 @@ class Conv2d:
         return raster_distance(self.window, inputs[0], self.output_shape(*inputs)[2])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Products, sums and outputs of whole blocks of four rows and two kernels; widened bytes and strips."""
+        """Products, sums and outputs of whole blocks of four rows and two kernels; widened bytes and strips.
+
+        Rows that reach beyond the image are work of their own.
+        """
         out_h, out_w = self.window.positions(inputs[0])
         n, k = out_h * out_w, self.row_length(inputs[0])
         rows, channels = 4 * -(-n // 4), self.out_channels + self.out_channels % 2
@@ -75,6 +79,7 @@ class Conv2d:
             Work("gather_byte", rows * k),
             Work("gather_strip", rows * (self.window.kernel[0] + n_tiles - 1)),
             Work("gather_block", rows // 4 * n_tiles),
+            Work("gather_edge", edge_positions(self.window, inputs[0]) * self.window.kernel[0]),
         )
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Window, Work
 from trec_dse.ops._fixed_point import unfold, window_field
 from trec_dse.ops._in_place import raster_distance
+from trec_dse.ops._work import taps_inside
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,15 @@ class MaxPool2d:
         return raster_distance(self.window, inputs[0], self.output_shape(*inputs)[2])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Compared values, and windows."""
+        """Pixels inside the image, their values by fours and the rest of them, and windows."""
         out_h, out_w, channels = self.output_shape(*inputs)
-        taps = self.window.kernel[0] * self.window.kernel[1]
-        return (Work("max_value", out_h * out_w * channels * taps), Work("max_window", out_h * out_w * taps))
+        taps = taps_inside(self.window, inputs[0])
+        return (
+            Work("max_word", taps * (channels // 4)),
+            Work("max_rest", taps * (channels % 4)),
+            Work("max_tap", taps),
+            Work("max_window", out_h * out_w),
+        )
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """NHWC pooling."""

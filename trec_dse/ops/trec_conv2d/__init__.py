@@ -26,6 +26,7 @@ from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import bounds, requantize, rescale_field, window_field
 from trec_dse.ops._packing import pair_channels
 from trec_dse.ops._strip_products import TILE, Rounding, product_rounding, slice_passes, slices_of_a_pass
+from trec_dse.ops._work import edge_positions
 from trec_dse.trec.conv import trec_conv2d
 
 MOST_CLUSTERS = 256
@@ -116,13 +117,17 @@ class TrecConv2d:
         cap, blocks, n_slices = self.cap(shape), -(-self.n_positions(shape) // 4), self.n_slices(shape)
         rows, pairs = -(-cap // 4) * 4, -(-self.config.vector_length // 2)
         stack, table = rows * 2 * pairs, rows * alive * TILE // 2
-        batch = min(_MOST_BLOCKS, max(1, _BATCH_PAIRS // pairs))
-        others = batch * (4 * pairs + 2) + (2 * cap + (1 << self.config.hash_bits) + 1) // 2
+        others = self._batch() * (4 * pairs + 2) + (2 * cap + (1 << self.config.hash_bits) + 1) // 2
         shared = stack + max(others, table) if alive == 1 else max(stack + others, table)
         sums = 0 if alive == n_slices else self._tiles() * blocks * 4 * TILE
         centroids = 0 if alive == 1 else 2 * stack
         words = sums + blocks * 4 * self.exact_channels + shared
         return 4 * words + alive * (centroids + 2 + self.n_positions(shape))
+
+    def _batch(self) -> int:
+        """Blocks of four rows that are clustered together."""
+        pairs = -(-self.config.vector_length // 2)
+        return min(_MOST_BLOCKS, max(1, _BATCH_PAIRS // pairs))
 
     def _tiles(self) -> int:
         """Tiles of channels that hold clustered ones."""
@@ -134,7 +139,10 @@ class TrecConv2d:
         return -math.prod(inputs[0])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Hashing by blocks of four rows, the stack, divisions, tables of products, and the recovery of the outputs."""
+        """Hashing by blocks of four rows, the stack, divisions, tables of products, and the recovery of the outputs.
+
+        Batches of blocks are work of their own because each loads the code of reading, signing and clustering anew.
+        """
         shape, config = inputs[0], self.config
         n, slices, length = self.n_positions(shape), self.n_slices(shape), config.vector_length
         rows, pairs = 4 * -(-n // 4) * slices, length + length % 2
@@ -148,6 +156,11 @@ class TrecConv2d:
         return (
             Work("slice_element", rows * pairs),
             Work("slice_strip", rows * max(1.0, length / strip)),
+            Work("slice_edge", edge_positions(self.window, shape) * slices),
+            Work("slice_batch", slices * -(-rows // (4 * slices * self._batch()))),
+            Work("slice_start", slices),
+            Work("slice_exact", rows * self.exact_channels),
+            Work("slice_exact_output", n * self.exact_channels),
             Work("slice_row", n * slices),
             Work("slice_divide", clusters * pairs),
             Work("slice_mac", rows * pairs * bits + clusters * pairs * channels),
