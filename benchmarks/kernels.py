@@ -2,6 +2,11 @@
 
 Every layer of that table runs dense; with --trec its convolutions run once more as TREC layers, whose clusters are
 those of a smooth random image. Ratios are cycles over CMSIS-NN's, so less is better.
+
+    python benchmarks/kernels.py --out benchmarks/data/kernels.csv          # what is in the file is not run again
+    python benchmarks/kernels.py --out benchmarks/data/kernels.csv --table  # the file as a table of the documentation
+
+The whole list takes several minutes. Delete the file after a change of a kernel or of the compiler.
 """
 
 import argparse
@@ -14,7 +19,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from common import Figure, on_twin, show, smooth_image
+from common import Figure, counted, linked, show, smooth_image
 
 from trec_dse.candidate import TrecConfig
 from trec_dse.graph import INPUT, Node, NodeQuantization, Op, Quantization, QuantizedGraph, Shape, Window
@@ -39,6 +44,7 @@ MANY_POSITIONS = 256  # the TREC goal is for layers with at least so many
 
 _CONVOLUTION = re.compile(r"(\d+)x(\d+)x(\d+)->(\d+) k(\d)( s2)?( pad1)?( valid)?")
 _DENSE = re.compile(r"fc (\d+)->(\d+)")
+FIELDS = ("cycles", "n_clusters", "scratch_bytes", "n_instructions")
 _POOL = re.compile(r"(maxpool2x2s2|avgpool global) (\d+)x(\d+)x(\d+)")
 
 
@@ -60,6 +66,7 @@ class Measured:
     cycles: int
     n_clusters: int
     scratch_bytes: int
+    n_instructions: int
 
 
 def parse(text: str) -> tuple[Op, Shape]:
@@ -143,12 +150,57 @@ def measure(layer: Layer, target: Target, compiler: Compiler, graph: QuantizedGr
     """One inference on the twin; its output is compared with the oracle's. `graph`: the layer, if not random."""
     graph = network(layer) if graph is None else graph
     image = smooth_image(graph.input_shape)
-    with on_twin(graph, target, compiler) as (_, executor):
-        answer = executor.infer(image)
+    with linked(graph, target, compiler) as firmware:
+        found = counted(firmware, target, image)
+    answer = found.answer
     expected = graph.run(image)[graph.output]
     if not np.array_equal(answer.output.reshape(-1), expected.reshape(-1)):
         raise SystemExit(f"{layer.name} on {target.name}: the twin's integers are not the oracle's")
-    return Measured(answer.cycles, sum(answer.n_clusters), layer.op.scratch_bytes(layer.shape))
+    scratch = layer.op.scratch_bytes(layer.shape)
+    return Measured(answer.cycles, sum(answer.n_clusters), scratch, found.n_instructions)
+
+
+class Kept:
+    """Layers measured earlier, in a file of one line each."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.is_file() else []
+        self.rows = {
+            (row["core"], row["layer"]): Measured(*(int(row[n]) for n in FIELDS)) for row in csv.DictReader(lines)
+        }
+
+    def measure(self, layer: Layer, target: Target, compiler: Compiler) -> Measured:
+        """What the file says of the layer, or the twin, whose answer is added to the file."""
+        key = (target.core, layer.name)
+        if key not in self.rows:
+            self.rows[key] = measure(layer, target, compiler)
+            if self._path is not None:
+                self._write()
+        return self.rows[key]
+
+    def _write(self) -> None:
+        assert self._path is not None
+        with self._path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(("core", "layer", *FIELDS))
+            writer.writerows((*key, *dataclasses.astuple(found)) for key, found in sorted(self.rows.items()))
+
+
+def print_table(kept: Kept) -> None:
+    """Cycles, instructions and ratio to CMSIS-NN of every layer on both cores, in Markdown."""
+    print("| layer | " + " | ".join(f"{core}: Mcycles | M instructions | over CMSIS-NN" for core in MEAN_RATIO) + " |")
+    print("|---" * (1 + 3 * len(MEAN_RATIO)) + "|")
+    for layer in load_layers():
+        cells = []
+        for core in MEAN_RATIO:
+            found = kept.rows.get((core, layer.name))
+            if found is None:
+                cells += ["", "", ""]
+                continue
+            ratio = found.cycles / layer.peer[core]
+            cells += [f"{found.cycles / 1e6:.3f}", f"{found.n_instructions / 1e6:.3f}", f"{ratio:.3f}"]
+        print(f"| {layer.name} | {' | '.join(cells)} |")
 
 
 def ratio_figures(layer: Layer, found: Measured, target: Target) -> list[Figure]:
@@ -170,6 +222,7 @@ def ratio_figures(layer: Layer, found: Measured, target: Target) -> list[Figure]
     )
     return [
         Figure(f"{name}: cycles", found.cycles, "cycles"),
+        Figure(f"{name}: instructions", found.n_instructions, "instructions"),
         Figure(f"{name}: ratio", ratio, "x", goal, None if goal is None else ratio <= goal),
     ]
 
@@ -192,7 +245,13 @@ def main() -> None:
     parser.add_argument("--only", default="", help="layers whose name contains this")
     parser.add_argument("--trec", action="store_true", help="convolutions as TREC layers as well")
     parser.add_argument("--compiler", help="gcc, zig or a program; the default is what a firmware is built with")
+    parser.add_argument("--out", type=Path, help="a .csv to keep results in; what is in it is not measured again")
+    parser.add_argument("--table", action="store_true", help="print what --out holds as a table, and measure nothing")
     args = parser.parse_args()
+    kept = Kept(args.out)
+    if args.table:
+        print_table(kept)
+        return
     compiler = find_target_compiler(args.compiler)
     layers = [layer for layer in load_layers() if args.only in layer.name]
     targets = [with_room(load_target(data_folder("targets") / f"{name}.toml")) for name in BOARDS]
@@ -201,7 +260,7 @@ def main() -> None:
         ratios = []
         chosen = [form for layer in layers if (form := trec_form(layer) if is_trec else layer)]
         for layer in chosen:
-            found = measure(layer, target, compiler)
+            found = kept.measure(layer, target, compiler)
             figures += ratio_figures(layer, found, target)
             ratios.append(found.cycles / layer.peer[target.core])
         if ratios:

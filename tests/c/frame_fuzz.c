@@ -1,11 +1,12 @@
-/* Random and damaged streams through the frame reader, in one sanitized process; exits 1 at the first wrong one. */
+/* Random and damaged streams through the frame reader, in one sanitized process; exits 1 at the first wrong one.
+ * Arguments: streams of noise alone, frames (each after noise, whole and then damaged), and a seed above 0. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "trec_frame.h"
 
-enum { N_NOISE = 100000, N_FRAMES = 20000, MAX_PAYLOAD = 600, MAX_FRAME = MAX_PAYLOAD + 32 };
+enum { MAX_PAYLOAD = 600, MAX_FRAME = MAX_PAYLOAD + 32 };
 
 static uint8_t frame[MAX_FRAME];
 static uint32_t n_frame;
@@ -84,11 +85,17 @@ static void check_frame(uint8_t *sent, uint8_t *received, trec_frame_reader *r)
     }
 }
 
-int main(void)
+int main(int n_arguments, char **arguments)
 {
+    if (n_arguments != 4) {
+        fail("usage: frame_fuzz NOISE FRAMES SEED");
+    }
+    const unsigned long n_noise = strtoul(arguments[1], NULL, 10);
+    const unsigned long n_frames = strtoul(arguments[2], NULL, 10);
+    state += strtoul(arguments[3], NULL, 10);
     uint32_t n_requests = 0;
     uint8_t *sent = malloc(MAX_PAYLOAD);
-    for (uint32_t i = 0; i < N_NOISE + N_FRAMES; i++) {
+    for (unsigned long i = 0; i < n_noise + n_frames; i++) {
         /* on the heap and of exactly that size, so that the sanitizer sees one byte too many */
         const uint32_t limit = random_below(MAX_PAYLOAD + 1);
         uint8_t *payload = malloc(limit ? limit : 1);
@@ -98,13 +105,13 @@ int main(void)
         }
         trec_frame_begin(&reader, payload, limit);
         n_requests += feed_noise(&reader);
-        if (i < N_FRAMES) {
+        if (i < n_frames) {
             (void)trec_frame_feed(&reader, 0); /* ends the noise */
             check_frame(sent, payload, &reader);
         }
         free(payload);
     }
     free(sent);
-    printf("%d %d %u\n", N_NOISE, N_FRAMES, n_requests);
+    printf("%lu %lu %u\n", n_noise, n_frames, n_requests);
     return 0;
 }
