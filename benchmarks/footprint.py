@@ -1,8 +1,9 @@
 """Measure what the runtime and each kernel take in Flash and on the stack, and write trec_dse/footprint.json.
 
-For every board family and compiler, firmwares with few kernels are linked and their symbols are read; then random
-candidates are linked to fit what a call costs. Entries of compilers that are not installed are kept. Run it after
-any change of the C, the flags or a compiler.
+For every board family, compiler and choice of `--optimize`, firmwares with few kernels are linked and their symbols are
+read; then random candidates are linked to fit what a call costs. What a kernel compiled for size takes in cycles beside
+one compiled for speed is seen on the twin, in the largest of small networks, once for every core. Entries of compilers
+that are not installed are kept. Run it after any change of the C, the flags or a compiler.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from common import linked, random_candidates
+from common import linked, on_twin, random_candidates
 
 from trec_dse import codec, datasets, plugins
 from trec_dse.codegen import constant_bytes, network_calls
@@ -22,14 +23,15 @@ from trec_dse.errors import ToolchainError
 from trec_dse.evaluate import untrained_graph
 from trec_dse.firmware import build_firmware, code_sizes, speak_text
 from trec_dse.footprint import BASE, TABLE, Footprint, load_footprints
-from trec_dse.graph import QuantizedGraph
+from trec_dse.graph import INPUT, QuantizedGraph
 from trec_dse.quantize import quantize
 from trec_dse.resources import data_folder
 from trec_dse.stack_bound import StackOutline, stack_bound, stack_outline
-from trec_dse.target import Target, load_target
+from trec_dse.target import Optimize, Target, load_target
 from trec_dse.toolchain import Compiler, find_target_compiler
 
-N_SEEDS, N_FITTED = 12, 10
+N_SEEDS, N_FITTED, N_LARGEST = 12, 10, 1
+CHOICES: tuple[Optimize, ...] = ("speed", "size")
 RUN = "trec_net_run"
 STACK_BYTES = 4096  # of the firmwares that are measured: more than any needs
 
@@ -75,8 +77,8 @@ def link(graph: QuantizedGraph, target: Target, compiler: Compiler) -> Linked:
     )
 
 
-def small_graphs(kinds: Sequence[str]) -> list[QuantizedGraph]:
-    """Networks of one operator each that together hold every kernel of these operators."""
+def small_graphs(kinds: Sequence[str], *, every: bool = False) -> list[QuantizedGraph]:
+    """Networks of one operator each that together hold every kernel of these operators; or as many as there are."""
     graphs = []
     for kind in kinds:
         seen: set[str] = set()
@@ -86,10 +88,34 @@ def small_graphs(kinds: Sequence[str]) -> list[QuantizedGraph]:
             images = torch.from_numpy(random.standard_normal((2, *graph.input_shape))).float()
             quantized = quantize(graph, images)
             functions = {call.kernel.function for call in network_calls(quantized)}
-            if not functions <= seen:
+            if every or not functions <= seen:
                 graphs.append(quantized)
                 seen |= functions
     return graphs
+
+
+def slowness(target: Target, compiler: Compiler) -> dict[str, float]:
+    """Kernel function -> cycles compiled for size over cycles compiled for speed."""
+    found: dict[str, float] = {}
+    for kind in plugins.names("ops"):
+        largest = sorted(small_graphs([kind], every=True), key=macs)[-N_LARGEST:]
+        cycles = []
+        for graph in largest:
+            image = np.random.default_rng(0).integers(-128, 128, graph.bytes_of(INPUT)).astype(np.int8)
+            for optimize in CHOICES:
+                board = dataclasses.replace(target, optimize=optimize)
+                with on_twin(graph, board, compiler, stack_bytes=STACK_BYTES) as (_, executor):
+                    cycles.append(executor.infer(image).cycles)
+        ratios = [size / speed for speed, size in zip(cycles[::2], cycles[1::2], strict=True)]
+        functions = {call.kernel.function for graph in largest for call in network_calls(graph)}
+        own = {function for function in functions if function.startswith(f"trec_{kind}_")}
+        found |= dict.fromkeys(own, round(float(np.exp(np.mean(np.log(ratios)))), 3))
+    return found
+
+
+def macs(graph: QuantizedGraph) -> int:
+    """Multiply-accumulates of the whole network."""
+    return sum(node.op.macs(*(graph.shapes[name] for name in node.inputs)) for node in graph.nodes)
 
 
 def measure(target: Target, compiler: Compiler) -> Footprint:
@@ -103,7 +129,7 @@ def measure(target: Target, compiler: Compiler) -> Footprint:
         for function in item.functions - symbols.keys():
             symbols[function] = {s: size for s, size in item.symbols.items() if s not in known}
     static = max(item.static_bytes for item in firmwares)
-    draft = Footprint(compiler.name, target.core, target.platform, symbols, 0.0, 0.0, static, {}, 0)
+    draft = Footprint(compiler.name, target.core, target.platform, symbols, 0.0, 0.0, static, {}, 0, target.optimize)
     data = {name: datasets.placeholder(name) for name in ("digits", "cifar10")}
     candidates = [c for space in ("digits_tiny", "cifar10_cifarnet") for c in random_candidates(space, N_FITTED)]
     fitted = [link(untrained_graph(c, data[c.dataset]), target, compiler) for c in candidates]
@@ -157,36 +183,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", action="append", help="only this board's family; may be given several times")
     parser.add_argument("--op", action="append", help="only this operator's kernels; may be given several times")
+    parser.add_argument("--optimize", choices=CHOICES, action="append", help="only what is compiled so")
     args = parser.parse_args()
     wanted = args.target
-    entries = {(e.compiler, e.core, e.platform): e for e in load_footprints()} if TABLE.is_file() else {}
-    targets = {}
+    entries = {(e.compiler, e.core, e.platform, e.optimize): e for e in load_footprints()} if TABLE.is_file() else {}
+    targets: dict[tuple[str, str, str], Target] = {}
     for path in sorted(data_folder("targets").glob("*.toml")):
         target = load_target(path)
         if wanted is not None and target.name not in wanted:
             continue
-        targets[target.core, target.platform] = target
+        for choice in args.optimize or CHOICES:
+            targets[target.core, target.platform, choice] = dataclasses.replace(target, optimize=choice)
     for name in ("gcc", "zig"):
         try:
             compiler = find_target_compiler(name)
         except ToolchainError as problem:
             print(problem, file=sys.stderr)
             continue
-        for (core, platform), target in targets.items():
-            key = (name, core, platform)
+        slower: dict[str, dict[str, float]] = {}
+        for (core, platform, _), target in targets.items():
+            key = (name, core, platform, target.optimize)
             known = entries.get(key)
             if args.op and known is not None:
-                entries[key] = with_kernels(known, args.op, target, compiler)
+                entry = with_kernels(known, args.op, target, compiler)
             else:
-                entries[key] = measure(target, compiler)
-            entry = entries[name, core, platform]
+                entry = measure(target, compiler)
+                if target.optimize == "size":
+                    slower[core] = slower.get(core) or slowness(target, compiler)
+                    entry = dataclasses.replace(entry, slower=slower[core])
+            entries[key] = entry
             total = sum(entry.symbols[BASE].values())
-            print(
-                json.dumps(
-                    {"name": f"runtime {platform} {name}", "value": total, "unit": "B", "goal": None, "met": None}
-                )
-            )
-    TABLE.write_text(json.dumps(codec.unstructure(list(entries.values())), indent=1) + "\n")
+            title = f"runtime {platform} {name} for {target.optimize}"
+            print(json.dumps({"name": title, "value": total, "unit": "B", "goal": None, "met": None}))
+            TABLE.write_text(json.dumps(codec.unstructure(list(entries.values())), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from test_every_op import BUILD_ID, OPS, answer_of, random_images, random_networ
 
 from trec_dse.codegen import generate, kernel_sources, network_calls
 from trec_dse.executors.host import HostNetwork
-from trec_dse.graph import INPUT, FloatWeights, Graph, Int8Array, Node, QuantizedGraph, Window
+from trec_dse.graph import INPUT, FloatWeights, Graph, Int8Array, LosesInput, Node, QuantizedGraph, Window
 from trec_dse.memory import MemoryPlan, plan_memory
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.max_pool2d import MaxPool2d
@@ -35,11 +35,13 @@ def in_steps(text: str) -> str:
     return text + head + "\n".join(cases) + "\n    default:\n        break;\n    }\n}\n"
 
 
-def owned(plan: MemoryPlan, node: str) -> np.ndarray:
-    """Which bytes of the arena the calls of a node may write."""
+def owned(graph: QuantizedGraph, plan: MemoryPlan, name: str) -> np.ndarray:
+    """Which bytes of the arena the calls of a node may write: its output and workspace; its input, if it loses that."""
+    node = next(node for node in graph.nodes if node.name == name)
+    names = [name, *(node.inputs if isinstance(node.op, LosesInput) else ())]
     mask = np.zeros(plan.size, dtype=bool)
     for buffer in plan.buffers:
-        if buffer.name == node:
+        if buffer.name in names:
             mask[buffer.offset : buffer.offset + buffer.size] = True
     return mask
 
@@ -57,7 +59,7 @@ def watch(graph: QuantizedGraph, plan: MemoryPlan, image: Int8Array) -> Int8Arra
         for i, call in enumerate(network_calls(graph)):
             before = arena.copy()
             library.trec_net_step(i)
-            changed = np.flatnonzero((arena != before) & ~owned(plan, call.node))
+            changed = np.flatnonzero((arena != before) & ~owned(graph, plan, call.node))
             assert not changed.size, f"{call.kernel.function} wrote byte {changed[0]}, which is not its own"
         size = sizes_of(graph)[1]
         return arena[plan.offset(graph.output) : plan.offset(graph.output) + size].view(np.int8).copy()

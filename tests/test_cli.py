@@ -118,6 +118,20 @@ def test_an_estimate_needs_no_data(
     assert {buffer["kind"] for buffer in found["buffers"]} == {"input", "activation", "output", "scratch"}
 
 
+def test_an_estimate_for_size_says_what_it_saves(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "candidate.json"
+    path.write_text(codec.to_json(Candidate("digits", "tiny", {"width": 8, "depth": 1})))
+    estimate = ["estimate", str(path), "--target", "nucleo-f746zg"]
+    code = {}
+    for choice in ("speed", "size"):
+        assert main([*estimate, "--optimize", choice, "--json"]) == 0
+        code[choice] = json.loads(capsys.readouterr().out)["code_bytes"]
+    assert main([*estimate, "--optimize", "size"]) == 0
+    saved = code["speed"] - code["size"]
+    assert 300 < saved < 1500
+    assert f"for size: +{saved:,} B of Flash saved, " in capsys.readouterr().out
+
+
 def test_a_space_is_estimated_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "digits_tiny", "--target", "stm32f469i-disco", "--samples", "3"]) == 0
     assert capsys.readouterr().out.count("tiny width") == 3

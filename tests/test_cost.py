@@ -10,7 +10,7 @@ import pytest
 from trec_dse import datasets, footprint
 from trec_dse.candidate import Candidate, TrecConfig, TrecPolicy
 from trec_dse.codegen import generate, kernel_sources
-from trec_dse.cost import cycles_of, image_cycles, violations
+from trec_dse.cost import Pace, cycles_of, estimate, image_cycles, violations
 from trec_dse.errors import TargetError
 from trec_dse.evaluate import cost_of, price, stack_of, untrained_graph
 from trec_dse.firmware import build_firmware, write_export
@@ -129,6 +129,34 @@ def test_estimates_are_what_is_linked(candidate: Candidate, target: Target, tmp_
     assert cost.flash_bytes == pytest.approx(firmware.flash_bytes, rel=0.02)
 
 
+@pytest.mark.parametrize("target", BOARDS, ids=[board.name for board in BOARDS])
+def test_code_for_size_is_smaller_and_estimated_as_it_is_linked(target: Target, tmp_path: Path) -> None:
+    small = dataclasses.replace(target, optimize="size")
+    graph = untrained_graph(CANDIDATES[1], datasets.placeholder("digits"))
+    cost, for_speed = cost_of(graph, small), cost_of(graph, target)
+    files = {**generate(graph, plan_memory(graph), "0" * 16), "manifest.json": json.dumps({"build_id": "0" * 16})}
+    write_export(tmp_path / "fw", small, files, kernel_sources(graph), stack_bytes=stack_of(graph, small))
+    firmware = build_firmware(tmp_path / "fw", small)
+    assert cost.stack_bytes == firmware.stack_bytes
+    assert cost.flash_bytes == pytest.approx(firmware.flash_bytes, rel=0.02)
+    assert (cost.weight_bytes, cost.arena_bytes) == (for_speed.weight_bytes, for_speed.arena_bytes)
+    assert 0.80 < cost.code_bytes / for_speed.code_bytes < 0.95
+    assert 0.95 < cost.cycles / for_speed.cycles < 1.25
+    flags = {"-Oz", "-Os"} & set((tmp_path / "fw" / "Makefile").read_text().split())
+    assert flags == {"-Oz", "-Os"}
+
+
+def test_kernels_for_size_are_slower_by_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = dataclasses.replace(BOARDS[1], optimize="size")
+    graph = untrained_graph(CANDIDATES[0], datasets.placeholder("digits"))
+    known = footprint.footprint_for(target, "zig")
+    as_fast = estimate(graph, plan_memory(graph), target, dataclasses.replace(known, slower={}))
+    twice = {name: 2.0 for name in known.symbols if name != "trec_dense_s8"}
+    slow = estimate(graph, plan_memory(graph), target, dataclasses.replace(known, slower=twice))
+    for before, after in zip(as_fast.layers, slow.layers, strict=True):
+        assert after.cycles == pytest.approx(before.cycles * (1 if before.op == "dense" else 2), abs=1)
+
+
 def test_limits_are_shares_of_the_board() -> None:
     target = BOARDS[0]
     cost = cost_of(untrained_graph(CANDIDATES[0], datasets.placeholder("digits")), target)
@@ -163,7 +191,7 @@ def test_each_image_takes_as_long_as_its_clusters_ask_for() -> None:
     names = [node.name for node in graph.nodes if node.op.kind == "trec_conv2d"]
     assert len(names) > 1
     counts = dict.fromkeys(names, (20, 30, 40))
-    found = image_cycles(graph, BOARDS[0], counts)
+    found = image_cycles(graph, Pace(BOARDS[0]), counts)
     assert found == [
         cost_of(with_clusters(graph, dict.fromkeys(names, n)), BOARDS[0]).cycles for n in (20.0, 30.0, 40.0)
     ]
@@ -187,7 +215,9 @@ def test_a_target_without_a_cost_for_some_work_is_named() -> None:
 def test_a_core_that_was_never_measured_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     known = [entry for entry in footprint.load_footprints() if entry.core == "cortex-m7"]
     monkeypatch.setattr(footprint, "load_footprints", lambda: known)
-    with pytest.raises(TargetError, match="code sizes of cortex-m4 were never measured; known are cortex-m7"):
+    with pytest.raises(
+        TargetError, match="code sizes of cortex-m4, for speed, were never measured; known are cortex-m7"
+    ):
         footprint.footprint_for(BOARDS[1], "zig")
 
 

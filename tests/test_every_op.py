@@ -27,6 +27,8 @@ from trec_dse.toolchain import build_host_program, find_host_compiler
 
 OPS = plugins.names("ops")
 CLUSTERING = ("trec_conv2d", "trec_strip_conv2d")
+OTHER_SCRATCH = ("cascade_u4", "gru", "sru", "lookup_conv2d", "pattern_conv2d", "sparse_conv2d", "peeled_conv2d")
+WITH_SCRATCH = ("conv2d", *OTHER_SCRATCH, *CLUSTERING)
 FOUR_BITS = ("cascade_u4", "dense_u4")
 BUILD_ID = "0123456789abcdef"
 
@@ -85,7 +87,9 @@ def test_the_int8_network_is_close_to_the_float_one(kind: str, seed: int) -> Non
     # a bit that flips moves a row to another cluster, so a TREC layer is close in the mean, not everywhere
     # 4-bit levels err by a thirtieth of their range, layer after layer
     assert error.mean() < (0.1 if kind in (*FOUR_BITS, *CLUSTERING) else 0.01)
-    assert kind in (*CLUSTERING, *FOUR_BITS) or error.max() < 0.03
+    # behind a layer that is blank in most places, one level of it may be a large part of the little that is left
+    most = 0.1 if kind == "sparse_conv2d" else 0.03
+    assert kind in (*CLUSTERING, *FOUR_BITS) or error.max() < most
 
 
 def span_before_the_cut(graph: Graph, images: torch.Tensor) -> float:
@@ -118,9 +122,7 @@ def test_c_is_clean_under_the_sanitizers(kind: str, seed: int, tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "kind", ["conv2d", "cascade_u4", "gru", "sru", "lookup_conv2d", "pattern_conv2d", "sparse_conv2d", *CLUSTERING]
-)
+@pytest.mark.parametrize("kind", WITH_SCRATCH)
 @pytest.mark.parametrize("seed", range(8))
 def test_c_needs_the_scratch_that_python_plans(kind: str, seed: int, tmp_path: Path) -> None:
     _, graph, _ = random_network(kind, 200 + seed)

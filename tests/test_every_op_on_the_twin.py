@@ -1,6 +1,7 @@
 """The DSP header gives portable.h's integers: each primitive against its definition, and whole operators."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from trec_dse.target import Target
 
 C_FOLDER = Path(__file__).parent / "c"
 BOARDS = pytest.mark.parametrize("target", [M4, M7], ids=lambda target: target.core)
+SMALL = replace(M4, optimize="size")
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 40))]
 MANIFEST = {"manifest.json": json.dumps({"build_id": BUILD_ID})}
 PRIMITIVES = (
@@ -69,3 +71,11 @@ def test_a_board_gives_the_oracle_s_integers(kind: str, seed: int, target: Targe
     _, graph, _ = random_network(kind, 400 + seed)
     images = random_images(graph, 3)
     assert np.array_equal(on_twin(graph, images, target, tmp_path), oracle(graph, images))
+
+
+@pytest.mark.parametrize("kind", OPS)
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_compiled_for_size_it_gives_the_same_integers(kind: str, seed: int, tmp_path: Path) -> None:
+    _, graph, _ = random_network(kind, 500 + seed)
+    images = random_images(graph, 1)
+    assert np.array_equal(on_twin(graph, images, SMALL, tmp_path), oracle(graph, images))

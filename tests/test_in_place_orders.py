@@ -146,6 +146,14 @@ def test_an_output_pixel_no_larger_than_what_it_frees_needs_nothing_if_copied() 
     assert slack(Window((2, 2), (2, 2)), (8, 8, 3), 12, "row", copied=True) == 36 - 18
 
 
+def test_windows_that_are_copied_in_fours_free_what_they_read_together() -> None:
+    # 5x5 image of two channels, kernel 2x2, three channels: rows of four positions. Singly, the last row but one
+    # position ends at 45, while 15 pixels of the rows above and 3 of its own are dead: 45 - 2 * 18
+    assert slack(Window((2, 2)), (5, 5, 2), 3, "row", copied=1) == 9
+    # in fours a row is copied as a whole: the third one ends at 36, while three rows of five pixels are dead
+    assert slack(Window((2, 2)), (5, 5, 2), 3, "row", copied=4) == 36 - 2 * 15
+
+
 def test_rows_are_the_walk_of_one_position_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trec_dse.ops._in_place.BLOCK", 1)
     for seed in range(60):

@@ -260,6 +260,10 @@ def test_a_user_s_whole_session(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["export", str(out), str(trial), "--out", str(firmware)]) == 0
     assert main(["validate", str(firmware), "--images", "5"]) == 0
     assert "0 mismatches" in capsys.readouterr().out
+    assert main(["export", str(out), str(trial), "--optimize", "size", "--out", str(firmware)]) == 0
+    assert "B of Flash saved" in capsys.readouterr().out
+    assert main(["validate", str(firmware), "--images", "5"]) == 0
+    assert "0 mismatches" in capsys.readouterr().out
     candidate = next((out / "candidates").glob("*/candidate.json"))
     assert main(["estimate", str(candidate), "--target", "nucleo-f746zg"]) == 0
     assert "Arena" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from trec_dse.executors import twin
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.memory import plan_memory
 from trec_dse.resources import data_folder
-from trec_dse.stack_bound import Function, _deepest, _outline, _Reader, read_functions, stack_bound
+from trec_dse.stack_bound import Function, _deepest, _outline, _Reader, _with_known_calls, read_functions, stack_bound
 from trec_dse.target import Target, load_target
 
 BUILD_ID = "00112233445566aa"
@@ -80,6 +80,25 @@ def test_a_register_that_holds_a_constant_makes_a_frame_of_known_size() -> None:
     # movs r3, #189; lsls r3, r3, #2; add sp, r3: 756 bytes are given back
     given_back = read(0x23BD, 0x009B, 0x449D)
     assert (given_back.frame, given_back.has_unknown_frame) == (0, False)
+
+
+def test_a_call_through_a_register_reaches_what_is_loaded_into_it() -> None:
+    # movw r6, #0x0301; movt r6, #0x0800; blx r6, twice: 0x08000300
+    assert read(0xF240, 0x3601, 0xF6C0, 0x0600, 0x47B0, 0x47B0).loaded == [0x08000300]
+    address = np.array([0x08000301], dtype="<i4").view("<u2").tolist()
+    # ldr r6, [pc, #4]; cmp r0, #6; blx r6; then the literal
+    assert read(0x4E01, 0x2806, 0x47B0, 0xE7FE, *address, data=((AT + 8, AT + 12),)).loaded == [0x08000300]
+    # the same literal behind what the symbol spans
+    code = np.array([0x4E01, 0x2806, 0x47B0, 0xE7FE, *address], dtype="<u2").tobytes()
+    reader = _Reader(code, AT, AT + 8)
+    reader.run([])
+    assert reader.loaded == [0x08000300]
+    callee, data = Function("callee", 0x08000300, 4, 40), 0x08000500
+    caller = Function("caller", AT, 8, 8, (), has_unknown_call=True, loaded=(data, callee.address))
+    found = _with_known_calls(caller, {"caller": caller, "callee": callee})
+    assert (found.calls, found.has_unknown_call) == ((callee.address,), False)
+    blind = replace(caller, loaded=(data,))
+    assert _with_known_calls(blind, {"caller": blind, "callee": callee}).has_unknown_call
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,17 @@ def test_every_core_has_flags_for_both_compilers(core: Core) -> None:
         assert "-ffreestanding" not in flags
 
 
+def test_size_is_another_level_of_the_same_compiler() -> None:
+    gcc, zig = (Compiler(name, (name,), "") for name in ("gcc", "zig"))
+    assert ("-O2" in target_flags(gcc, "cortex-m4"), "-Os" in target_flags(gcc, "cortex-m4")) == (True, False)
+    assert ("-O2" in target_flags(gcc, "cortex-m4", "size"), "-Os" in target_flags(gcc, "cortex-m4", "size")) == (
+        False,
+        True,
+    )
+    # zig's own -Oz is its -Os, so clang is asked behind its back
+    assert set(target_flags(zig, "cortex-m4", "size")) - set(target_flags(zig, "cortex-m4")) == {"-Xclang", "-Oz"}
+
+
 @pytest.mark.skipif(not HAS_ZIG, reason="needs the ziglang wheel")
 @pytest.mark.parametrize("core", get_args(Core))
 def test_zig_compiles_for_every_core(tmp_path: Path, add: Path, core: Core) -> None:

@@ -98,7 +98,7 @@ def context_of(target: Target, compiler: Compiler, board: str = TWIN) -> Context
         clock_hz=target.clock_hz,
         hardware=_hash(json.dumps([*parts, memory]).encode()),
         compiler=f"{compiler.name} {compiler.version}",
-        flags=" ".join(target_flags(compiler, target.core)),
+        flags=" ".join(target_flags(compiler, target.core, target.optimize)),
         model=_twin_model() if board == TWIN else "",
     )
 

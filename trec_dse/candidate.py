@@ -19,7 +19,7 @@ ReusedKernels = Literal["first", "telling"]
 PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "conductance", "random"]
 PruningSchedule = Literal["one_shot", "agp"]
 PruningUnit = Literal["channels", "weights"]
-KernelForm = Literal["dense", "lookup", "pattern", "sparse"]
+KernelForm = Literal["dense", "lookup", "pattern", "sparse", "in_place"]
 Optimizer = Literal["sgd", "adamw"]
 LearningSchedule = Literal["one_cycle", "cosine"]
 Bits = Literal[4, 8]
@@ -108,7 +108,9 @@ class KernelConfig:
         form: "lookup" makes the kernel's vector of every tap a sum of few vectors of a dictionary (LCNN): a 1x1
             convolution with the dictionary, then sums that are looked up. "pattern" keeps few taps of every part of a
             kernel (PatDNN). "sparse" changes nothing but the int8 kernel, which leaves out windows that hold nothing:
-            for inputs that are blank in most places. "dense" leaves the layer as it is.
+            for inputs that are blank in most places. "in_place" changes nothing but the order of the int8 kernel, which
+            goes by rows and columns inside its own input where that makes the arena smaller. "dense" leaves the layer
+            as it is.
         dictionary: k, the vectors of the dictionary, at most 256; no more than the kernels have taps in all.
         terms: s, the vectors that make up a tap of a kernel.
         patterns: different sets of taps that there can be in a layer.

@@ -1,7 +1,7 @@
 """What an int8 network needs on a board, from the model alone: bytes, MACs, cycles."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from trec_dse.candidate import TrecConfig
 from trec_dse.codegen import constant_bytes, network_calls
@@ -29,10 +29,13 @@ def estimate(
     MACs and cycles take the mean N_c of the calibration images, memory always the most clusters there can be.
     `clusters`: N_c of each image by layer, from which follows how cycles are distributed over the images.
     """
-    by_image = None if clusters is None else image_cycles(graph, target, clusters)
-    constants = constant_bytes(graph)
-    layers = tuple(_layer(graph, node, target, constants[node.name].total) for node in graph.nodes)
-    calls = network_calls(graph)
+    constants, calls = constant_bytes(graph), network_calls(graph)
+    # costs that were learned are those of the build that was measured
+    factors = footprint.slower if target.calibration is None else {}
+    slower = {call.node: factors.get(call.kernel.function, 1.0) for call in calls}
+    pace = Pace(target, slower)
+    by_image = None if clusters is None else image_cycles(graph, pace, clusters)
+    layers = tuple(_layer(graph, node, pace, constants[node.name].total) for node in graph.nodes)
     n_arguments = sum(2 + len(call.inputs) + call.kernel.scratch for call in calls)
     functions = {call.kernel.function for call in calls}
     n_counters = max(1, sum(call.kernel.counts_clusters for call in calls))
@@ -41,7 +44,7 @@ def estimate(
         macs=sum(layer.macs for layer in layers),
         dense_macs=sum(_dense_macs(node, graph) for node in graph.nodes),
         cycles=sum(layer.cycles for layer in layers),
-        worst_cycles=sum(_cycles(node, graph, target, worst=True) for node in graph.nodes),
+        worst_cycles=sum(pace.cycles(node, graph, worst=True) for node in graph.nodes),
         clock_hz=target.clock_hz,
         weight_bytes=weights,
         code_bytes=footprint.code_bytes(functions, n_arguments),
@@ -56,13 +59,27 @@ def estimate(
     )
 
 
-def image_cycles(graph: QuantizedGraph, target: Target, clusters: Mapping[str, Sequence[int]]) -> list[int]:
+@dataclass(frozen=True)
+class Pace:
+    """How fast a board runs kernels. `slower`: by node, cycles over those of a build for speed, where they differ."""
+
+    target: Target
+    slower: Mapping[str, float] = field(default_factory=dict)
+
+    def cycles(self, node: Node, graph: QuantizedGraph, *, worst: bool) -> int:
+        """Of one layer; TargetError if the target's timing lacks a kind of its work."""
+        inputs = _inputs(node, graph)
+        work = work_of(node.op, inputs, wide_share(node.op, inputs, graph.weights[node.name]), worst=worst)
+        return round(cycles_of(work, self.target.timing, self.target.name) * self.slower.get(node.name, 1.0))
+
+
+def image_cycles(graph: QuantizedGraph, pace: Pace, clusters: Mapping[str, Sequence[int]]) -> list[int]:
     """Cycles of each image, of which `clusters` has N_c by layer; a network that clusters nothing has one for all."""
     changing = [node for node in graph.nodes if node.name in clusters]
-    same = sum(_cycles(node, graph, target, worst=False) for node in graph.nodes if node.name not in clusters)
+    same = sum(pace.cycles(node, graph, worst=False) for node in graph.nodes if node.name not in clusters)
     n_images = min((len(counts) for counts in clusters.values()), default=1)
     return [
-        same + sum(_cycles(_with(node, clusters[node.name][i]), graph, target, worst=False) for node in changing)
+        same + sum(pace.cycles(_with(node, clusters[node.name][i]), graph, worst=False) for node in changing)
         for i in range(n_images)
     ]
 
@@ -118,12 +135,6 @@ def _inputs(node: Node, graph: QuantizedGraph) -> list[Shape]:
     return [shapes[name] for name in node.inputs]
 
 
-def _cycles(node: Node, graph: QuantizedGraph, target: Target, *, worst: bool) -> int:
-    inputs = _inputs(node, graph)
-    work = work_of(node.op, inputs, wide_share(node.op, inputs, graph.weights[node.name]), worst=worst)
-    return round(cycles_of(work, target.timing, target.name))
-
-
 def _dense_macs(node: Node, graph: QuantizedGraph) -> int:
     shapes = _inputs(node, graph)
     if isinstance(node.op, TrecConv2d | TrecStripConv2d):
@@ -131,14 +142,14 @@ def _dense_macs(node: Node, graph: QuantizedGraph) -> int:
     return node.op.macs(*shapes)
 
 
-def _layer(graph: QuantizedGraph, node: Node, target: Target, flash_bytes: int) -> LayerCost:
+def _layer(graph: QuantizedGraph, node: Node, pace: Pace, flash_bytes: int) -> LayerCost:
     shapes = _inputs(node, graph)
     return LayerCost(
         name=node.name,
         op=node.op.kind,
         output_shape=node.op.output_shape(*shapes),
         macs=node.op.macs(*shapes),
-        cycles=_cycles(node, graph, target, worst=False),
+        cycles=pace.cycles(node, graph, worst=False),
         flash_bytes=flash_bytes,
         scratch_bytes=node.op.scratch_bytes(*shapes),
         trec=_trec(node.op, shapes[0]) if isinstance(node.op, TrecConv2d | TrecStripConv2d) else None,

@@ -43,6 +43,7 @@ from trec_dse.four_bits import FourBitNetwork, in_four_bits, pixel_levels
 from trec_dse.graph import Graph, QuantizedGraph
 from trec_dse.importance import Ranking
 from trec_dse.lower import lower
+from trec_dse.memory import settled
 from trec_dse.networks import build_model
 from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
 from trec_dse.qat import QatNetwork
@@ -105,7 +106,7 @@ class Course:
         if recipe.quantization.bits == 4:
             return self._in_four_bits(source, images, accuracy)
         if not recipe.quantization.qat_epochs:
-            return Trained(quantize(source, nhwc(images), recipe.quantization), source, accuracy)
+            return Trained(settled(quantize(source, nhwc(images), recipe.quantization)), source, accuracy)
         ranges = calibrate(source, nhwc(images), recipe.quantization)
         network = QatNetwork(source, ranges, learn_hashes=recipe.hash_gradient != "none")
         self._phase("qat", network, teacher=dense)

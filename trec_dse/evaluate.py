@@ -31,7 +31,7 @@ from trec_dse.executors.host import HostNetwork
 from trec_dse.footprint import footprint_for
 from trec_dse.graph import INPUT, Int8Array, QuantizedGraph
 from trec_dse.lower import lower
-from trec_dse.memory import plan_memory
+from trec_dse.memory import plan_memory, settled
 from trec_dse.networks import build_model, pixel_scaling
 from trec_dse.prune import fold_batch_norms, prune
 from trec_dse.quantize import quantize, quantize_own_scales, with_clusters
@@ -154,7 +154,8 @@ def _untrained_int8(model: nn.Module, trec: Decision, candidate: Candidate, data
     images = calibration_images(dataset, N_UNTRAINED)
     if candidate.recipe.quantization.bits == 4:
         return quantize_own_scales(four_bit_graph(lower(model, dataset.input_shape), dataset, images))
-    return quantize(lower(with_trec(model, candidate, trec.configs, images), dataset.input_shape), nhwc(images))
+    source = lower(with_trec(model, candidate, trec.configs, images), dataset.input_shape)
+    return settled(quantize(source, nhwc(images)))
 
 
 def cost_of(graph: QuantizedGraph, target: Target, clusters: Mapping[str, Sequence[int]] | None = None) -> Cost:

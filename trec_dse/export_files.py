@@ -128,10 +128,10 @@ CC := $(or $(shell command -v arm-none-eabi-gcc),$(PYTHON) -m ziglang cc)
 endif
 
 ifneq (,$(findstring zig,$(CC)))
-CFLAGS += {_words(target_flags(zig, target.core))}
+CFLAGS += {_words(target_flags(zig, target.core, target.optimize))}
 LDFLAGS += {_words(target_link_flags(zig, target.core))}
 else
-CFLAGS += {_words(target_flags(gcc, target.core))}
+CFLAGS += {_words(target_flags(gcc, target.core, target.optimize))}
 LDFLAGS += {_words(target_link_flags(gcc, target.core))}
 LDLIBS += {_words(target_libraries(gcc))}
 endif

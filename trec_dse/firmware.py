@@ -93,7 +93,8 @@ def build_firmware(folder: Path, target: Target, compiler: Compiler | None = Non
     build_id = _build_id(folder)
     compiler = compiler or find_target_compiler()
     include = [folder / name for name in export_files.include_folders(target)]
-    objects = compile_objects(_sources(folder, target), include, target_flags(compiler, target.core), compiler)
+    flags = target_flags(compiler, target.core, target.optimize)
+    objects = compile_objects(_sources(folder, target), include, flags, compiler)
     build = folder / "build"
     build.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".link-", dir=build) as scratch:

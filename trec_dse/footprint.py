@@ -11,13 +11,13 @@ enough is checked in the machine code of every ELF that is linked here (`stack_b
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from trec_dse import codec
 from trec_dse.errors import TargetError
-from trec_dse.target import Target
+from trec_dse.target import Optimize, Target
 
 TABLE = Path(__file__).with_name("footprint.json")
 BASE = "base"
@@ -40,6 +40,7 @@ class Footprint:
         static_bytes: variables of the runtime in SRAM.
         stack: kernel function -> the most that it needs of the stack; "base" -> what lies there when one is called.
         stack_elsewhere: the most that the firmware needs where no kernel runs.
+        optimize: what was compiled for; slower: kernel function -> its cycles over those of a build for speed.
     """
 
     compiler: str
@@ -51,6 +52,8 @@ class Footprint:
     static_bytes: int
     stack: Mapping[str, int]
     stack_elsewhere: int
+    optimize: Optimize = "speed"
+    slower: Mapping[str, float] = field(default_factory=dict)
 
     def stack_bytes(self, functions: Iterable[str]) -> int:
         """What is reserved for the stack of a firmware with these kernels: a multiple of eight.
@@ -92,7 +95,7 @@ def footprint_for(target: Target, compiler: str) -> Footprint:
     The stack is that of the compiler and platform with the core that needs most.
     Raises TargetError if the core was never measured.
     """
-    entries = load_footprints()
+    entries = [entry for entry in load_footprints() if entry.optimize == target.optimize]
     for wanted in (
         (compiler, target.core, target.platform),
         (compiler, target.core, None),
@@ -104,14 +107,16 @@ def footprint_for(target: Target, compiler: str) -> Footprint:
             if all(w is None or w == v for w, v in zip(wanted, values, strict=True)):
                 others = [other for other in entries if other.core == target.core]
                 symbols = {k: v for other in others for k, v in other.symbols.items()}
+                slower = {k: v for other in others for k, v in other.slower.items()}
                 return replace(
                     entry,
                     symbols={**symbols, **entry.symbols},
+                    slower={**slower, **entry.slower},
                     stack={name: max(other.stack.get(name, 0) for other in others) for name in symbols},
                     stack_elsewhere=max(other.stack_elsewhere for other in others),
                 )
     measured = ", ".join(sorted({entry.core for entry in entries}))
     raise TargetError(
-        f"{target.name}: code sizes of {target.core} were never measured; known are {measured}. "
-        "Run benchmarks/footprint.py with a compiler for it"
+        f"{target.name}: code sizes of {target.core}, for {target.optimize}, were never measured; known are {measured}."
+        " Run benchmarks/footprint.py with a compiler for it"
     )

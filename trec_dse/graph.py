@@ -170,6 +170,13 @@ class Op(Protocol):
 
 
 @runtime_checkable
+class LosesInput(Protocol):
+    """An op whose kernel spoils what it reads: nothing may read that afterwards."""
+
+    loses_input: ClassVar[bool]
+
+
+@runtime_checkable
 class OwnScales(Protocol):
     """An op whose weights say how its tensors are quantised: nothing is left to calibrate."""
 

@@ -23,18 +23,19 @@ from trec_dse.ops.gru import Gru
 from trec_dse.ops.lookup_conv2d import LookupConv2d
 from trec_dse.ops.max_pool2d import MaxPool2d
 from trec_dse.ops.pattern_conv2d import PatternConv2d
+from trec_dse.ops.peeled_conv2d import PeeledConv2d
 from trec_dse.ops.sparse_conv2d import SparseConv2d
 from trec_dse.ops.sru import Sru
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
-from trec_dse.sparse.gather import GatherConv2d
+from trec_dse.sparse.gather import GatherConv2d, InPlaceConv2d
 from trec_dse.sparse.lookup import LookupConv2d as LookupModule
 from trec_dse.sparse.pattern import PatternConv2d as PatternModule
 from trec_dse.trec.conv import TrecConv2d as TrecModule
 from trec_dse.trec.recurrent import GruRecurrence, ImageToSequence, LastStep, SruRecurrence
 
 OWN = (
-    *(TrecModule, LookupModule, PatternModule, GatherConv2d),
+    *(TrecModule, LookupModule, PatternModule, GatherConv2d, InPlaceConv2d),
     *(ImageToSequence, SruRecurrence, GruRecurrence, LastStep),
 )
 
@@ -257,6 +258,12 @@ def _pair(value: Any) -> tuple[int, int]:
     return int(first), int(second)
 
 
+_SPECIAL: tuple[tuple[type[nn.Conv2d], type[Conv2d | SparseConv2d]], ...] = (
+    (GatherConv2d, SparseConv2d),
+    (InPlaceConv2d, PeeledConv2d),
+)
+
+
 def _convolution(b: _Builder, node: fx.Node, source: fx.Node, conv: nn.Conv2d) -> None:
     if _pair(conv.dilation) != (1, 1) or conv.padding_mode != "zeros":
         raise UnsupportedError(f"layer {node.target!r}: only dilation 1 and zero padding have a kernel")
@@ -265,7 +272,7 @@ def _convolution(b: _Builder, node: fx.Node, source: fx.Node, conv: nn.Conv2d) -
     if conv.groups == 1:
         kernels = _array(conv.weight.permute(0, 2, 3, 1))
         weights = {"weights": kernels, "bias": bias, **_scales(conv)}
-        kind = SparseConv2d if isinstance(conv, GatherConv2d) else Conv2d
+        kind = next((op for module, op in _SPECIAL if isinstance(conv, module)), Conv2d)
         b.add(node, kind(conv.out_channels, window), [source], weights)
     elif conv.groups == conv.in_channels == conv.out_channels:
         kernels = _array(conv.weight[:, 0].permute(1, 2, 0))

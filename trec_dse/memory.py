@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from trec_dse.graph import INPUT, QuantizedGraph
+from trec_dse.errors import UnsupportedError
+from trec_dse.graph import INPUT, LosesInput, QuantizedGraph
+from trec_dse.ops.peeled_conv2d import PeeledConv2d
 from trec_dse.results import Buffer, BufferKind
 
 ALIGNMENT = 4
@@ -37,6 +39,7 @@ def plan_memory(graph: QuantizedGraph, *, in_place: bool = True) -> MemoryPlan:
     wins, and the search ends early when the lower bound is reached. With `in_place` an output may grow into an
     input that nothing reads afterwards, as far as its operator's order allows.
     """
+    _require_lost_inputs(graph)
     wanted = live_buffers(graph)
     pairs = overlaps(graph) if in_place else {}
     bound = most_alive(wanted, pairs)
@@ -49,6 +52,43 @@ def plan_memory(graph: QuantizedGraph, *, in_place: bool = True) -> MemoryPlan:
             break
     assert best is not None
     return best
+
+
+def settled(graph: QuantizedGraph) -> QuantizedGraph:
+    """`graph` with convolutions inside their inputs only where that makes the arena smaller, dense ones elsewhere.
+
+    All are tried together first, for a peak may need several; then each is taken back that does not matter.
+    """
+    last_use = _last_uses(graph)
+    kept = [
+        node.name
+        for step, node in enumerate(graph.nodes)
+        if isinstance(node.op, PeeledConv2d) and last_use[node.inputs[0]] == step
+    ]
+    size = plan_memory(_with_peeled(graph, kept)).size if kept else 0
+    for name in list(kept):
+        fewer = [other for other in kept if other != name]
+        without = plan_memory(_with_peeled(graph, fewer)).size
+        if without <= size:
+            kept, size = fewer, without
+    return _with_peeled(graph, kept)
+
+
+def _with_peeled(graph: QuantizedGraph, names: Sequence[str]) -> QuantizedGraph:
+    nodes = (
+        replace(node, op=node.op.dense()) if isinstance(node.op, PeeledConv2d) and node.name not in names else node
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _require_lost_inputs(graph: QuantizedGraph) -> None:
+    """What spoils its input must be the last to read it."""
+    last_use = _last_uses(graph)
+    for step, node in enumerate(graph.nodes):
+        if isinstance(node.op, LosesInput) and any(last_use[name] > step for name in node.inputs):
+            reader = graph.nodes[max(last_use[name] for name in node.inputs)].name
+            raise UnsupportedError(f"{node.name} runs inside its input, which {reader} reads later: make it dense")
 
 
 def overlaps(graph: QuantizedGraph) -> dict[tuple[str, str], int]:

@@ -2,9 +2,10 @@
 
 Every instruction of a function that lowers the stack pointer counts as if it were executed, once. That is the frame, or
 more than it where a function has several ways in. Compilers make no loops around such instructions, and arrays of
-variable length are not used here. Calls are followed by their addresses; where one goes through a register, `THROUGH`
-says whom it reaches. Recursion, and calls that nothing is known of, have no bound and are errors. Small cores make room
-for large frames by adding a register to the stack pointer: it must hold a constant.
+variable length are not used here. Calls are followed by their addresses; where one goes through a register, it reaches
+whom `THROUGH` says, or any function whose address the calling one loads, as compilers do that want to be short.
+Recursion, and calls that nothing is known of, have no bound and are errors. Small cores make room for large frames by
+adding a register to the stack pointer: it must hold a constant.
 
 Thumb encodings: ARM DDI 0403E, A7.7.
 """
@@ -19,13 +20,15 @@ from elftools.elf.sections import SymbolTableSection
 from trec_dse.errors import ToolchainError
 
 ENTRY = "Reset_Handler"
+_FURTHEST_LITERAL = 4096 + 8
 _DEEPEST = 1 << 24  # more than any stack
 THROUGH = dict.fromkeys(("trec_frame_write", "put_stuffed", "put_block"), ("trec_port_write",))
 
 
 @dataclass(frozen=True)
 class Function:
-    """What one function does to the stack. `frame`: bytes; `calls`: addresses of what it calls or jumps to."""
+    """What one function does to the stack. `frame`: bytes; `calls`: addresses of what it calls or jumps to; `loaded`:
+    what it puts into registers and may be addresses of code."""
 
     name: str
     address: int
@@ -34,6 +37,7 @@ class Function:
     calls: tuple[int, ...] = ()
     has_unknown_call: bool = False
     has_unknown_frame: bool = False
+    loaded: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class StackOutline:
 
 @dataclass
 class _Reader:
-    """Walks over the instructions of one function."""
+    """Walks over the instructions of one function; `code` goes on behind its `end`, with its literals."""
 
     code: bytes
     start: int
@@ -65,6 +69,9 @@ class _Reader:
     has_unknown_call: bool = False
     has_unknown_frame: bool = False
     constants: dict[int, int] = field(default_factory=dict)  # register -> what it is known to hold
+    loaded: list[int] = field(
+        default_factory=list
+    )  # what could be addresses of code, which are odd where they are held
 
     def run(self, data: Sequence[tuple[int, int]]) -> None:
         """Read all instructions but for the bytes of the address ranges `data`."""
@@ -115,7 +122,7 @@ class _Reader:
         self.constants.pop(low, None)
         self.constants.pop(high, None)
         if half & 0xF800 == 0x4800:  # ldr register, literal
-            self.constants[high] = self._word((at + 4 & ~3) + 4 * number)
+            self._holds(high, self._word((at + 4 & ~3) + 4 * number))
         elif half & 0xF800 == 0x2000:  # movs register, #imm
             self.constants[high] = number
         elif half & 0xF800 == 0 and shifted is not None:  # lsls register, register, #imm
@@ -125,8 +132,26 @@ class _Reader:
         offset = at - self.start
         return int.from_bytes(self.code[offset : offset + 4], "little")
 
-    def _wide(self, at: int, first: int, second: int) -> None:
+    def _remember_wide(self, at: int, first: int, second: int) -> None:
+        """The same for instructions of 32 bits, of which only those that make constants are looked at."""
+        register, before = second >> 8 & 15, self.constants.get(second >> 8 & 15)
         self.constants.clear()
+        number = (first & 15) << 12 | (first >> 10 & 1) << 11 | (second >> 12 & 7) << 8 | second & 0xFF
+        if first & 0xFBF0 == 0xF240 and second < 0x8000:  # movw, the lower half of what movt makes whole
+            self.constants[register] = number
+        elif first & 0xFBF0 == 0xF2C0 and second < 0x8000 and before is not None:  # movt
+            self._holds(register, number << 16 | before & 0xFFFF)
+        elif first & 0xFF7F == 0xF85F:  # ldr.w register, literal
+            by = second & 0xFFF if first & 0x80 else -(second & 0xFFF)
+            self._holds(second >> 12, self._word((at + 4 & ~3) + by))
+
+    def _holds(self, register: int, value: int) -> None:
+        self.constants[register] = value
+        if value & 1:
+            self.loaded.append(value & ~1)
+
+    def _wide(self, at: int, first: int, second: int) -> None:
+        self._remember_wide(at, first, second)
         if first == 0xE92D:  # push.w
             self.frame += 4 * second.bit_count()
         elif first & 0xFFBF == 0xED2D and second & 0xE00 == 0xA00:  # vpush
@@ -199,11 +224,16 @@ def _named(name: str, functions: Mapping[int, Function], path: Path) -> Function
 
 def _with_known_calls(function: Function, by_name: Mapping[str, Function]) -> Function:
     """The function with what it reaches through registers, if that is known."""
-    reached = THROUGH.get(function.name.partition(".")[0])  # gcc numbers copies of a function behind a point
-    if not function.has_unknown_call or reached is None:
+    if not function.has_unknown_call:
         return function
-    calls = (*function.calls, *(by_name[name].address for name in reached if name in by_name))
-    return replace(function, calls=calls, has_unknown_call=False)
+    named = THROUGH.get(function.name.partition(".")[0])  # gcc numbers copies of a function behind a point
+    addresses = {each.address for each in by_name.values()}
+    reached = [address for address in function.loaded if address in addresses]
+    if named is not None:
+        reached = [by_name[name].address for name in named if name in by_name]
+    elif not reached:
+        return function
+    return replace(function, calls=(*function.calls, *reached), has_unknown_call=False)
 
 
 def _deepest(
@@ -244,17 +274,19 @@ def read_functions(path: Path) -> list[Function]:
                 start = symbol["st_value"] & ~1
                 section = elf.get_section(symbol["st_shndx"])
                 offset = start - section["sh_addr"]
-                code = section.data()[offset : offset + symbol["st_size"]]
-                reader = _Reader(code, start, start + len(code))
+                end = start + symbol["st_size"]
+                # literals may stand behind what the symbol spans
+                reader = _Reader(section.data()[offset : offset + symbol["st_size"] + _FURTHEST_LITERAL], start, end)
                 reader.run(data)
                 functions[start] = Function(
                     symbol.name,
                     start,
-                    len(code),
+                    end - start,
                     reader.frame,
                     tuple(dict.fromkeys(reader.calls)),
                     reader.has_unknown_call,
                     reader.has_unknown_frame,
+                    tuple(dict.fromkeys(reader.loaded)),
                 )
     return [functions[address] for address in sorted(functions)]
 

@@ -11,6 +11,7 @@ from typing import Literal
 from trec_dse import codec
 from trec_dse.errors import TargetError
 
+Optimize = Literal["speed", "size"]
 Core = Literal["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7"]
 
 
@@ -121,6 +122,7 @@ class Target:
         platform: folder in `runtime/platform/` that holds its start-up code and port.
         flash_region, ram_region: where code and data are linked; their sizes are the board's limits.
         timing: cycles per unit of work of each kernel, as `cost.py` names them; fitted on the twin.
+        optimize: what its firmware is compiled for: few cycles, or little code. Not of the board: who exports chooses.
         power: what it draws; None where no figure for this chip at this clock is at hand, and then nothing has energy.
         sources: where the figures come from.
         calibration: what `timing` was learned from; None where it is the file's own.
@@ -141,6 +143,7 @@ class Target:
     power: Power | None = None
     sources: tuple[str, ...] = ()
     calibration: Calibration | None = None
+    optimize: Optimize = "speed"
 
     def region(self, name: str) -> Region:
         """The region of that name."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from trec_dse.errors import ToolchainError
 from trec_dse.resources import cache_folder
-from trec_dse.target import Core
+from trec_dse.target import Core, Optimize
 
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 
@@ -107,13 +107,14 @@ def find_host_compiler(preferred: str | None = None) -> Compiler:
     return found
 
 
-def target_flags(compiler: Compiler, core: Core) -> tuple[str, ...]:
+def target_flags(compiler: Compiler, core: Core, optimize: Optimize = "speed") -> tuple[str, ...]:
     """Flags that compile freestanding C for `core`, warnings included, include folders not."""
     if compiler.name == "zig":
-        # LLVM spills in the 2x2 dot product at -O2; -Os is smaller and faster there
-        return (*_ZIG_CORE[core], "-Os", *_SMALL, "-fno-stack-protector", "-fno-sanitize=undefined", *WARNINGS)
+        # LLVM spills in the 2x2 dot product at -O2; -Os is smaller and faster there. `zig cc` takes -Oz for -Os
+        level = ("-Os",) if optimize == "speed" else ("-Os", "-Xclang", "-Oz")
+        return (*_ZIG_CORE[core], *level, *_SMALL, "-fno-stack-protector", "-fno-sanitize=undefined", *WARNINGS)
     # no -ffreestanding: it would turn four-byte __builtin_memcpy loads into calls
-    return (*_GCC_CORE[core], "-mthumb", "-O2", *_SMALL, *WARNINGS)
+    return (*_GCC_CORE[core], "-mthumb", "-O2" if optimize == "speed" else "-Os", *_SMALL, *WARNINGS)
 
 
 def target_link_flags(compiler: Compiler, core: Core) -> tuple[str, ...]:

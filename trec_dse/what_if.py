@@ -23,6 +23,7 @@ from trec_dse.durable import write_text
 from trec_dse.errors import CandidateError, StudyError, UnsupportedError
 from trec_dse.evaluate import cost_of, decide_for, load_dataset, network_folder, run_on_host
 from trec_dse.graph import FloatWeights, Graph, Node, Quantization, QuantizedGraph
+from trec_dse.memory import settled
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
@@ -137,7 +138,7 @@ def reclustered(network: TrainedNetwork, configs: Mapping[str, TrecConfig]) -> G
 def _answer(network: TrainedNetwork, configs: Mapping[str, TrecConfig]) -> WhatIfPoint:
     images = nhwc(calibration_images(network.dataset, network.candidate.recipe.n_calibration))
     try:
-        graph = quantize(reclustered(network, configs), images, network.candidate.recipe.quantization)
+        graph = settled(quantize(reclustered(network, configs), images, network.candidate.recipe.quantization))
     except (CandidateError, UnsupportedError) as problem:
         return WhatIfPoint(configs=dict(configs), refusal=str(problem))
     return _point(network, graph)

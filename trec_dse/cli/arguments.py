@@ -71,6 +71,11 @@ def _verb(verbs: _Verbs, name: str, summary: str, example: str) -> argparse.Argu
 def _target(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     names = ", ".join(plugins.data_names("targets", ".toml"))
     parser.add_argument("--target", required=required, metavar="T", help=f"a board ({names}) or the path of a .toml")
+    parser.add_argument(
+        "--optimize",
+        choices=("speed", "size"),
+        help="compile for few cycles (the default), or for a tenth less code at a few per cent more cycles",
+    )
 
 
 def _cycles(parser: argparse.ArgumentParser, default: str = "file") -> None:

@@ -7,16 +7,15 @@ import time
 from trec_dse import codec
 from trec_dse.calibrate import AUTO, Report, judge, measure_set, write_report
 from trec_dse.calibration import Store
-from trec_dse.cli.boards import LEARNED, costs_text
+from trec_dse.cli.boards import LEARNED, costs_text, plain_board_of
 from trec_dse.cli.output import print_json, print_table
-from trec_dse.errors import InputError, TargetError
-from trec_dse.plugins import data_file
-from trec_dse.target import Target, load_target
+from trec_dse.errors import InputError
+from trec_dse.target import Target
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is not measured yet, refit, print how far held-out layers are from their estimates."""
-    target = load_target(data_file("targets", args.target, ".toml", TargetError))
+    target = plain_board_of(args)
     store = Store.default()
     if store is None:
         raise InputError("TREC_DSE_CALIBRATION is off; unset it, or name a folder that measurements are kept in")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trec_dse import codec, datasets, plugins
 from trec_dse.candidate import Candidate
-from trec_dse.cli.boards import board_of, costs_text
+from trec_dse.cli.boards import against, board_of, costs_text, other_choice
 from trec_dse.cli.output import KIB, cost_json, print_cost, print_json, print_table
 from trec_dse.datasets import Dataset, Shape
 from trec_dse.errors import DatasetError
@@ -58,6 +58,8 @@ def _one(candidate: Candidate, target: Target, args: argparse.Namespace) -> int:
         return 0 if fits else 1
     print_cost(priced.cost)
     print(f"cycles   by the costs of {costs_text(target.calibration)}")
+    if args.optimize is not None:
+        print(against(priced.cost, price(candidate, other_choice(target), dataset).cost, target))
     if not fits:
         over = ", ".join(f"{name} by {100 * v:.1f} %" for name, v in priced.violations.items() if v > 0)
         print(f"does not fit {target.name}: {over}", file=sys.stderr)

@@ -4,9 +4,10 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trec_dse import codec, plugins, storage
+from trec_dse import codec, storage
+from trec_dse.cli.boards import against, optimized, other_choice, plain_board_of
 from trec_dse.cli.output import print_json
-from trec_dse.errors import InputError, TargetError
+from trec_dse.errors import InputError
 from trec_dse.evaluate import EVALUATION, cost_of, load_dataset, network_folder
 from trec_dse.firmware import build_firmware, speak_text
 from trec_dse.graph import QuantizedGraph
@@ -14,7 +15,7 @@ from trec_dse.measure import export
 from trec_dse.resources import data_folder
 from trec_dse.results import Evaluation
 from trec_dse.store import GRAPH, load_graph
-from trec_dse.target import Target, load_target
+from trec_dse.target import Target
 
 NO_TRIAL = -1
 
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for name, value in result.items():
         print(f"{name:<12} {value:,}" if isinstance(value, int) else f"{name:<12} {value}")
+    if args.optimize is not None:
+        print(against(cost_of(network.graph, target), cost_of(network.graph, other_choice(target)), target))
     print(f"next: make -C {args.out} flash" if args.text else f"next: trec-dse validate {args.out} --twin")
     return 0
 
@@ -66,7 +69,10 @@ def _of_trial(args: argparse.Namespace) -> _Network:
         raise InputError(f"trial {args.trial}: {state}; complete are {complete or 'none yet'}")
     place = storage.evaluation_path(args.folder, record.evaluation.candidate.key).parent
     graph = load_graph(network_folder(place, record.evaluation.key))
-    return _Network(record.evaluation, graph, study.target, record.number)
+    target, evaluation = optimized(study.target, args), record.evaluation
+    if target != study.target:
+        evaluation = replace(evaluation, estimated=cost_of(graph, target))
+    return _Network(evaluation, graph, target, record.number)
 
 
 def _of_folder(args: argparse.Namespace) -> _Network:
@@ -78,7 +84,7 @@ def _of_folder(args: argparse.Namespace) -> _Network:
         )
     if args.target is None:
         raise InputError(f"{args.folder}: which board is it for? Give --target")
-    target = load_target(plugins.data_file("targets", args.target, ".toml", TargetError))
+    target = plain_board_of(args)
     path, graph = folder / EVALUATION, load_graph(folder)
     evaluation = codec.from_json(path.read_text(encoding="utf-8"), Evaluation, str(path), InputError)
     return _Network(replace(evaluation, target=target.name, estimated=cost_of(graph, target)), graph, target, NO_TRIAL)

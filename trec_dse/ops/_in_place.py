@@ -41,12 +41,12 @@ def raster_distance(window: Window, shape: Shape, out_channels: int) -> int:
 
 
 @functools.cache
-def slack(window: Window, shape: Shape, out_channels: int, order: Order, *, copied: bool = False) -> int:
+def slack(window: Window, shape: Shape, out_channels: int, order: Order, *, copied: int = 0) -> int:
     """Elements that a buffer needs beyond the input (H, W, C) for a convolution or pooling to run inside it.
 
     The input stands at the end of the buffer, outputs are written from its front, pixel by pixel. A window counts as
-    needed until its last output channel is written; `copied`: only until its first is, for the channels are computed
-    before any is written, which takes `out_channels` elements elsewhere. Padding is virtual.
+    needed until its last output channel is written; `copied`: that many windows of a strip at a time only until the
+    first of their outputs is, for they or what comes of them stand elsewhere by then. Padding is virtual.
     """
     peeling = _peeling(window, shape, out_channels, copied)
     rows, columns = (len(first) - 1 for first in peeling.first)
@@ -59,9 +59,10 @@ def slack(window: Window, shape: Shape, out_channels: int, order: Order, *, copi
     return max(0, worst)
 
 
-def herringbone(window: Window, shape: Shape, out_channels: int) -> str:
+@functools.cache
+def herringbone(window: Window, shape: Shape, out_channels: int, *, copied: int = 0) -> str:
     """The order that needs the least slack: "r" for every row and "c" for every column, as they are peeled."""
-    peeling = _peeling(window, shape, out_channels, copied=False)
+    peeling = _peeling(window, shape, out_channels, copied)
     return _peeled_best(peeling, *(len(first) - 1 for first in peeling.first))[1]
 
 
@@ -76,7 +77,11 @@ class _Peeling:
     first: tuple[tuple[int, ...], tuple[int, ...]]
     channels: int
     out_channels: int
-    copied: bool
+    copied: int
+
+    def _needed(self, x: int, begin: int, end: int) -> int:
+        """The first position of a strip whose window must still be whole when the outputs of `x` are written."""
+        return x if not self.copied else min(end, begin + ((x - begin) // self.copied + 1) * self.copied)
 
     def strip(self, axis: int, done: tuple[int, int]) -> int:
         """Elements beyond the input that the next row (axis 0) or column needs, `done` of each being written already.
@@ -92,13 +97,13 @@ class _Peeling:
         worst = 0
         for x in range(done[1 - axis], len(along) - 1):
             written += self.out_channels
-            needed = x + self.copied  # the first position whose window must still be whole
+            needed = self._needed(x, done[1 - axis], len(along) - 1)
             dead = freed * length if needed == len(along) - 1 else along[needed] - start
             worst = max(worst, written - (gone + (dead if freed else 0)) * self.channels)
         return worst
 
 
-def _peeling(window: Window, shape: Shape, out_channels: int, copied: bool) -> _Peeling:
+def _peeling(window: Window, shape: Shape, out_channels: int, copied: int) -> _Peeling:
     first = tuple(
         (*(min(max(0, i * stride - pad), size) for i in range(n)), size)
         for n, stride, pad, size in zip(window.positions(shape), window.stride, window.padding, shape, strict=False)

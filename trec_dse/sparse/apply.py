@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from trec_dse.candidate import KernelConfig, KernelForm
 from trec_dse.errors import CandidateError
-from trec_dse.sparse.gather import GatherConv2d
+from trec_dse.sparse.gather import GatherConv2d, InPlaceConv2d
 from trec_dse.sparse.lookup import FIT_ROUNDS, LookupLayer
 from trec_dse.sparse.pattern import PatternConv2d
 from trec_dse.trec.conv import TrecConv2d
@@ -18,6 +18,7 @@ _MAKERS: dict[KernelForm, Callable[[nn.Conv2d, KernelConfig, int], nn.Module]] =
     "lookup": LookupLayer.from_conv,
     "pattern": PatternConv2d.from_conv,
     "sparse": GatherConv2d.from_conv,
+    "in_place": InPlaceConv2d.from_conv,
 }
 
 
@@ -71,7 +72,7 @@ def _fitted(config: KernelConfig, shape: ConvShape) -> KernelConfig:
         taps = min(n_taps, max(1, (2 * n_taps * config.taps + 9) // 18))
         group = nearest_divisor(shape.in_channels, config.group)
         return KernelConfig(config.form, patterns=config.patterns, taps=taps, group=group)
-    if config.form == "sparse":
+    if config.form in ("sparse", "in_place"):
         return KernelConfig(config.form)
     size = min(config.dictionary, shape.kernel_h * shape.kernel_w * shape.out_channels)
     return KernelConfig(config.form, dictionary=size, terms=min(config.terms, size))

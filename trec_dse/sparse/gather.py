@@ -1,4 +1,4 @@
-"""Convolutions of inputs that are blank in most places: trained as all are; in int8, blank windows are left out."""
+"""Convolutions that are trained as all are; in int8 they leave out blank windows, or run inside their own input."""
 
 from typing import Self
 
@@ -27,3 +27,7 @@ class CopiedConv2d(nn.Conv2d):
 
 class GatherConv2d(CopiedConv2d):
     """A convolution that shall be lowered to `sparse_conv2d`; it computes what every convolution does."""
+
+
+class InPlaceConv2d(CopiedConv2d):
+    """A convolution that shall be lowered to `peeled_conv2d`; it computes what every convolution does."""

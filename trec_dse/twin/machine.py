@@ -12,6 +12,7 @@ from trec_dse.twin.lines import Line
 from trec_dse.twin.registers import Gate, Registers, Wires
 from trec_dse.twin.timing import Block, block_at, core_timing
 
+LINK_REGISTER = 14
 _PAGE = 4096
 _BOOT_BYTES = 256
 _FOREVER = 0xFFFF_FFFE
@@ -95,8 +96,10 @@ class Machine:
         return self._by_name[name]
 
     def register(self, number: int) -> int:
-        """The value of r0 to r12."""
-        return int(self._engine.reg_read(unicorn.arm_const.UC_ARM_REG_R0 + number))
+        """The value of r0 to r12, or of lr, which is 14."""
+        is_link = number == LINK_REGISTER
+        known = unicorn.arm_const.UC_ARM_REG_LR if is_link else unicorn.arm_const.UC_ARM_REG_R0 + number
+        return int(self._engine.reg_read(known))
 
     def memory(self, address: int, size: int) -> bytes:
         """`size` bytes of memory."""
