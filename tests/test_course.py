@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from trec_dse import plugins
-from trec_dse.candidate import Candidate, PruningRecipe, QuantizationRecipe, Recipe, TrecPolicy
+from trec_dse.candidate import Candidate, PruningRecipe, QuantizationRecipe, Recipe, TrainingRecipe, TrecPolicy
 from trec_dse.codec import to_json
-from trec_dse.course import parent_key, pruned_key
+from trec_dse.course import parent_key, pruned_key, taught_by
 from trec_dse.datasets import Dataset, load
 from trec_dse.durable import write_text
-from trec_dse.errors import StudyError, TargetError
+from trec_dse.errors import CandidateError, StudyError, TargetError
 from trec_dse.evaluate import evaluate, network_folder
 from trec_dse.results import EvaluateRequest, Evaluation
 from trec_dse.storage import evaluation_path
@@ -136,6 +136,43 @@ def test_training_in_int8_goes_through_rungs_too(tmp_path: Path) -> None:
     assert said == ["dense 1", "qat 1"]
     _, said = train(tmp_path, replace(DENSE, recipe=recipe), 3)
     assert said == ["dense 2", "dense 3", "qat 1", "qat 2"]
+
+
+TAUGHT = replace(CANDIDATE, recipe=replace(RECIPE, training=TrainingRecipe(distillation=0.5, teacher={"width": 16})))
+
+
+def test_a_wider_teacher_is_trained_once_and_before_its_pupils(tmp_path: Path) -> None:
+    evaluation, said = train(tmp_path, TAUGHT, 1)
+    assert said[:3] == ["teacher's epoch", "teacher's epoch", "teacher's epoch"]
+    assert said[3:] == ["dense 1", "pruned 1", "trec 1"]
+    assert evaluation.trained_epochs == 6
+    _, said = train(tmp_path, replace(TAUGHT, network_args={"width": 4, "depth": 1}), 1)
+    assert said == ["dense 1", "pruned 1", "trec 1"]
+
+
+def test_a_teacher_is_a_dense_candidate_of_its_own_that_nobody_teaches() -> None:
+    teacher = taught_by(TAUGHT)
+    assert teacher is not None
+    assert teacher.network_args == {"width": 16, "depth": 1}
+    assert (teacher.trec, teacher.pruning, teacher.recipe.training) == (None, {}, TrainingRecipe())
+    assert taught_by(teacher) is None
+    assert taught_by(CANDIDATE) is None
+
+
+def test_what_a_teacher_says_is_part_of_the_dense_parent_s_key(digits: Dataset) -> None:
+    def key(**changes: object) -> str:
+        recipe = replace(RECIPE, training=TrainingRecipe(**changes))  # type: ignore[arg-type]
+        return parent_key(replace(CANDIDATE, recipe=recipe), digits)
+
+    wide = {"distillation": 0.5, "teacher": {"width": 16}}
+    assert key(distillation=0.5, temperature=2.0) == key()
+    keys = {key(), key(**wide), key(**wide, temperature=2.0), key(**{**wide, "teacher": {"width": 12}})}
+    assert len(keys) == 4
+
+
+def test_a_teacher_needs_a_share_of_the_loss() -> None:
+    with pytest.raises(CandidateError, match=r"differs in \{'width': 16\} needs a distillation above 0"):
+        TrainingRecipe(teacher={"width": 16})
 
 
 def test_clustering_more_finely_has_less_error_and_none_at_all_no_error(tmp_path: Path) -> None:

@@ -211,8 +211,23 @@ def test_the_cache_forgets_what_was_not_used_for_longest(
     for age, path in zip((30, 10, 20), objects, strict=True):
         os.utime(path, (1_000_000 - age, 1_000_000 - age))
     monkeypatch.setattr("trec_dse.toolchain._CACHE_BYTES", 3 * objects[0].stat().st_size + 100)
+    monkeypatch.setattr("trec_dse.toolchain._FORGETTING", "")
     (newest,) = compile_objects(sources[3:], [], [], host)
     assert set(cache.iterdir()) == {objects[1], objects[2], newest}
+
+
+def test_the_cache_is_looked_through_after_one_new_object_in_sixteen(
+    tmp_path: Path, cache: Path, host: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+    monkeypatch.setattr("trec_dse.toolchain._forget_oldest", lambda folder, _: looks.append(folder))
+    found: list[Path] = []
+    while not looks:
+        source = tmp_path / f"g{len(found)}.c"
+        source.write_text("int g(void);\nint g(void) { return 1; }\n")
+        found += compile_objects([source], [], [], host)
+    assert [path.name.startswith("0") for path in found] == [False] * (len(found) - 1) + [True]
+    assert looks == [cache]
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_with_the_fix(

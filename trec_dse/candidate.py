@@ -218,8 +218,10 @@ class TrainingRecipe:
             displace pixels by a smooth random field of so many pixels on average.
         label_smoothing: share of the target that is spread over all classes.
         ema: decay per step of a running average of the weights, which is what is kept in the end; 0 keeps the last.
-        distillation: share of the loss that is the distance to the logits of the same network before its convolutions
-            clustered, at `temperature`; in the phases that follow clustering.
+        distillation: share of the loss that is the distance to a teacher's logits, at `temperature`. In the phases that
+            follow clustering the teacher is the same network before its convolutions clustered.
+        teacher: network arguments in which a teacher of all other phases differs, such as {"width": 4}; it is trained
+            first, by the same recipe. Empty: they have none.
         layer_distillation: weight of the relative squared distance to what each layer reads in that network, while the
             clustered one trains in floating point.
         mixed_precision: matrix products in bfloat16.
@@ -237,6 +239,7 @@ class TrainingRecipe:
     ema: float = 0.0
     distillation: float = 0.0
     temperature: float = 4.0
+    teacher: Mapping[str, int | float | str | bool] = field(default_factory=dict)
     layer_distillation: float = 0.0
     mixed_precision: bool = False
 
@@ -248,6 +251,8 @@ class TrainingRecipe:
         for name in ("shift", "cutout", "layer_distillation", "rotation", "elastic"):
             if getattr(self, name) < 0:
                 raise CandidateError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.teacher and not self.distillation:
+            raise CandidateError(f"a teacher that differs in {dict(self.teacher)} needs a distillation above 0")
         if self.temperature <= 0:
             raise CandidateError(f"temperature is {self.temperature}; it must be above 0")
         if not 0 <= self.zoom < 1:
@@ -353,6 +358,8 @@ def plain_data(candidate: Candidate) -> dict[str, object]:
     data = asdict(candidate)
     if candidate.recipe.reused_kernels == "first":
         del data["recipe"]["reused_kernels"]
+    if not candidate.recipe.training.teacher:
+        del data["recipe"]["training"]["teacher"]
     if not candidate.kernels:
         del data["kernels"]
     return data

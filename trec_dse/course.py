@@ -55,6 +55,7 @@ from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes
 
 PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
 FOUR_BITS_RATE, FROZEN_RATE = 0.4, 0.1
+AFTER_CLUSTERING = ("trec", "folded", "qat")  # phases in which the same network, dense, is the teacher
 WHOLE = ("qat", "four_bits", "frozen")  # phases in which the network computes with whole numbers
 N_RANKING = 256  # training images by which channels are ranked
 
@@ -115,9 +116,10 @@ class Course:
     def _in_four_bits(self, source: Graph, images: Tensor, accuracy: float) -> Trained:
         """The 4-bit network: its exponents learn with its weights at first, and are left alone in the end."""
         network = FourBitNetwork(four_bit_graph(source, self.dataset, images))
-        self._phase("four_bits", network)
+        teacher = self._teacher()
+        self._phase("four_bits", network, teacher=teacher)
         network.freeze()
-        self._phase("frozen", network)
+        self._phase("frozen", network, teacher=teacher)
         return Trained(quantize_own_scales(network.graph), network.graph, accuracy)
 
     def clear(self) -> None:
@@ -133,7 +135,7 @@ class Course:
             checkpoint = folder / "dense.safetensors"
             # one that is further on can no longer give this state
             is_usable = epochs_done(checkpoint) <= self.epochs
-            self._phase("dense", model, checkpoint=checkpoint if is_usable else None)
+            self._phase("dense", model, teacher=self._teacher(), checkpoint=checkpoint if is_usable else None)
             _save(model, snapshot)
             if self.epochs == self._recipe.epochs:
                 checkpoint.unlink(missing_ok=True)
@@ -153,7 +155,7 @@ class Course:
 
         def learn(snapshot: Path) -> None:
             chosen = self._pruned()
-            self._phase("pruned", chosen, checkpoint=folder / "fine_tuned.safetensors")
+            self._phase("pruned", chosen, teacher=self._teacher(), checkpoint=folder / "fine_tuned.safetensors")
             _save(chosen, snapshot)
             (folder / "fine_tuned.safetensors").unlink(missing_ok=True)
 
@@ -178,9 +180,26 @@ class Course:
             if due:
                 gradual.mask(due)
 
-        self._phase("dense", model, after_epoch=after_epoch)
+        self._phase("dense", model, teacher=self._teacher(), after_epoch=after_epoch)
         gradual.release()
         return prune(model, shape, shares, ranking=ranking, masked=gradual.masked)
+
+    def _teacher(self) -> nn.Module | None:
+        """The network after which all phases before clustering, and those in 4 bits, are modelled, if there is one."""
+        candidate = taught_by(self.candidate)
+        if candidate is None:
+            return None
+        course = Course(
+            candidate,
+            self.dataset,
+            candidate.recipe.epochs,
+            lambda text: self.progress(f"teacher's {text}"),
+            self.parents,
+            self.folder,
+        )
+        model = course._dense()
+        self.n_trained += course.n_trained
+        return model
 
     def _ranking(self) -> Ranking:
         recipe = self._recipe
@@ -212,7 +231,7 @@ class Course:
         after_epoch: Callable[[int], None] | None = None,
     ) -> float:
         """Train `model` through the phase `name`; `after_epoch` changes it in ways that no checkpoint holds."""
-        recipe = self._recipe
+        recipe = _as_taught(self._recipe, name)
         epochs, share = {
             "dense": (recipe.epochs, 1.0),
             "pruned": (recipe.fine_tune_epochs, PRUNED_RATE),
@@ -234,7 +253,7 @@ class Course:
         accuracy = train(
             model,
             self.dataset,
-            _in_whole_numbers(recipe) if name in WHOLE else recipe,
+            recipe,
             epochs=epochs,
             learning_rate=share * recipe.learning_rate,
             device="cuda" if torch.cuda.is_available() else "cpu",
@@ -248,6 +267,9 @@ class Course:
 def parent_key(candidate: Candidate, dataset: Dataset) -> str:
     """Hash of all that a dense training depends on. What belongs to later phases only is left out of the recipe."""
     recipe, none = candidate.recipe, Recipe()
+    training = replace(recipe.training, layer_distillation=0.0)
+    if not training.teacher:
+        training = replace(training, distillation=0.0, temperature=1.0)
     dense = replace(
         recipe,
         fine_tune_epochs=0,
@@ -258,13 +280,29 @@ def parent_key(candidate: Candidate, dataset: Dataset) -> str:
         hash_seed=none.hash_seed,
         n_calibration=none.n_calibration,
         n_validation=none.n_validation,
-        training=replace(recipe.training, distillation=0.0, temperature=1.0, layer_distillation=0.0),
+        training=training,
         pruning=PruningRecipe(),
         quantization=QuantizationRecipe(),
     )
     network = replace(candidate, trec=None, pruning={}, recipe=dense, kernels={})
     versions = {"trec_dse": __version__, "torch": torch.__version__}
     return content_key({"network": plain_data(network), "data": dataset.sha256, "versions": versions})
+
+
+def taught_by(candidate: Candidate) -> Candidate | None:
+    """The dense candidate that teaches this one, by its recipe and without a teacher of its own; None if none does."""
+    training = candidate.recipe.training
+    if not training.teacher:
+        return None
+    alone = replace(training, teacher={}, distillation=0.0, layer_distillation=0.0)
+    return replace(
+        candidate,
+        network_args={**candidate.network_args, **training.teacher},
+        trec=None,
+        pruning={},
+        kernels={},
+        recipe=replace(candidate.recipe, training=alone),
+    )
 
 
 def pruned_key(candidate: Candidate, dataset: Dataset, epochs: int) -> str:
@@ -316,6 +354,14 @@ def _save(model: nn.Module, path: Path) -> None:
     write_bytes(path, save({name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}))
 
 
-def _in_whole_numbers(recipe: Recipe) -> Recipe:
-    """The recipe without bfloat16, which cannot count beyond 256."""
-    return replace(recipe, training=replace(recipe.training, mixed_precision=False))
+def _as_taught(recipe: Recipe, phase: str) -> Recipe:
+    """The recipe of one phase: what counts whole numbers does so without bfloat16, which cannot beyond 256.
+
+    Layers are compared only with those of the same network, which a teacher of other arguments is not.
+    """
+    training = recipe.training
+    if phase in WHOLE:
+        training = replace(training, mixed_precision=False)
+    if phase not in AFTER_CLUSTERING:
+        training = replace(training, layer_distillation=0.0)
+    return replace(recipe, training=training)

@@ -1,4 +1,4 @@
-"""What a network learns from its teacher, the same network before its convolutions clustered: logits and activations.
+"""What a network learns from its teacher, a wider one or itself before it clustered: logits and activations.
 
 Answers alone say little to a layer whose clusters are coarse. What every convolution and dense layer reads is therefore
 compared as well, layer by layer (FitNets, Romero et al., 2015, there of a smaller network).
