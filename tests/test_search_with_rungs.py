@@ -117,7 +117,7 @@ def test_a_study_with_rungs_is_shown_with_their_correlations_and_picked_from(
     assert {(c["lower"], c["upper"]): c["rho"] for c in shown["rungs"]}[(1, 3)] == pytest.approx(1)
     assert main(["status", str(folder)]) == 0
     text = capsys.readouterr().out
-    assert "1 epochs -> 3 epochs: Spearman 1.00 over" in text
+    assert "1 epoch -> 3 epochs: Spearman 1.00 over" in text
     study = load_study(folder)
     picked = pick(study.trials, Budgets(), objectives.DEFAULT)
     assert picked.record.evaluation is not None

@@ -30,6 +30,7 @@ from trec_dse.events import (
 )
 from trec_dse.objectives import Objective, select
 from trec_dse.results import Evaluation, TrialRecord
+from trec_dse.rungs import name_of
 
 MAX_FRONT_ROWS = 10
 
@@ -278,7 +279,7 @@ def _outcome(record: TrialRecord, objectives: tuple[Objective, ...]) -> str:
     values = ", ".join(f"{o.label} {o.value(record.evaluation):.2f} {o.unit}" for o in objectives)
     if record.evaluation.fidelity == 0:
         return f"untrained: {values}"
-    return values if record.state == "complete" else f"after {record.evaluation.rungs[-1].epochs} epochs: {values}"
+    return values if record.state == "complete" else f"after {name_of(record.evaluation.rungs[-1].epochs)}: {values}"
 
 
 def _excess(evaluation: Evaluation) -> str:

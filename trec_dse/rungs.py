@@ -231,7 +231,7 @@ def judged(trials: Iterable[TrialRecord]) -> list[Evaluation]:
 
 def name_of(epochs: int) -> str:
     """A rung for people."""
-    return f"{epochs} epochs" if epochs else "untrained"
+    return "untrained" if epochs == 0 else "1 epoch" if epochs == 1 else f"{epochs} epochs"
 
 
 def correlations(evaluations: Iterable[Evaluation]) -> tuple[RungCorrelation, ...]:

@@ -48,7 +48,7 @@ def show(study: StudyRecord, names: Sequence[str], *, as_json: bool) -> None:
     if correlations:
         print(f"{sum(evaluation.trained_epochs for evaluation in judged)} epochs trained; how well rungs foretell:")
         for c in correlations:
-            print(f"  {rungs.name_of(c.lower)} -> {c.upper} epochs: Spearman {c.rho:.2f} over {c.n} candidates")
+            print(f"  {rungs.name_of(c.lower)} -> {rungs.name_of(c.upper)}: Spearman {c.rho:.2f} over {c.n} candidates")
     if front:
         print_table("Front", front_headings(chosen), front_rows(front, chosen))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
-from functools import cache
+from functools import cache, lru_cache
 
 import capstone
 from capstone import arm
@@ -99,6 +99,7 @@ def _decoder() -> capstone.Cs:
     return decoder
 
 
+@lru_cache(maxsize=8192)  # what the core lacks and what a block costs is asked of the same instructions
 def decode(code: bytes, address: int) -> tuple[Instruction, ...]:
     """The instructions in `code`, which lies at `address`; stops at bytes that are none."""
     return tuple(_instruction(item) for item in _decoder().disasm(code, address))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from trec_dse.target import FlashTiming, Target
 from trec_dse.twin import cortex_m0plus, cortex_m3, cortex_m4, cortex_m7
@@ -146,6 +147,7 @@ def _cortex_m7(target: Target) -> CoreTiming:
     )
 
 
+@lru_cache(maxsize=8192)  # a machine that is made anew often runs the same firmware
 def block_at(code: bytes, address: int, timing: CoreTiming) -> Block:
     """The block whose bytes are `code`."""
     instructions = decode(code, address)
