@@ -3,7 +3,8 @@
 The networks are those of `trec-dse calibrate`, what is measured already is taken from its store (TREC_DSE_CALIBRATION),
 and what is measured here is added to it. Cycles are linear in the work that the operators report, costs are not
 negative, and those of a table are far from believed. With --op only the costs that these operators alone have are
-fitted, on layers of theirs, and all others stay as the tables have them.
+fitted, on layers of theirs, and all others stay as the tables have them; with --work only these costs, on the networks
+of a single layer that do this work.
 """
 
 import argparse
@@ -58,6 +59,18 @@ def chosen(ops: Sequence[str] | None) -> list[Design]:
     return single + (list(long_vectors()) if TrecConv2d.kind in ops else [])
 
 
+def doing(every: Sequence[Design], kinds: Sequence[str]) -> list[Design]:
+    """The networks of a single layer that do work of these kinds."""
+    found = []
+    for design in every:
+        graph = design.make()[0]
+        shapes = graph.shapes
+        works = [work_of(node.op, [shapes[n] for n in node.inputs], 1.0, worst=False) for node in graph.nodes]
+        if len(works) == 1 and any(item.kind in kinds and item.amount for item in works[0]):
+            found.append(design)
+    return found
+
+
 def measure(set_of_designs: Sequence[Design], target: Target, store: Store) -> list[Sample]:
     """A sample for every layer of the networks that fit the board."""
     measure_set(target, store, lambda done, of, what: None, set_of_designs)
@@ -110,6 +123,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="store the tables in targets/*.toml")
     parser.add_argument("--target", action="append", help="only this board; may be given several times")
     parser.add_argument("--op", action="append", help="only what this operator costs; may be given several times")
+    parser.add_argument("--work", action="append", metavar="KIND", help="only what this work costs; several times")
     parser.add_argument("--like", metavar="BOARD", help="begin with this board's table instead of the board's own")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="measure one in N networks")
     args = parser.parse_args()
@@ -119,12 +133,16 @@ def main() -> None:
         parser.error("TREC_DSE_CALIBRATION is off; measurements have to be kept somewhere")
     set_of_designs, figures = chosen(args.op)[:: args.every], []
     fixed = None if args.like else shared_work(args.op or plugins.names("ops"))
+    if args.work:
+        set_of_designs = doing(set_of_designs, args.work)
     like = None if args.like is None else load_target(data_folder("targets") / f"{args.like}.toml")
     for path in sorted(data_folder("targets").glob("*.toml")):
         target = load_target(path)
         if args.target is not None and target.name not in args.target:
             continue
         table = target.timing if like is None else like.timing
+        if args.work:
+            fixed = set(table) - set(args.work)
         found = measure(set_of_designs, target, Store(folder))
         held = set(sorted({sample.group for sample in found})[::HELD_OUT])
         unseen = [sample for sample in found if sample.group in held]
@@ -136,7 +154,7 @@ def main() -> None:
             Figure(f"{target.name}: held-out layers, 95th percentile", errors.p95, "%"),
         ]
         if args.write:
-            store(path, fit(found, table, fixed), keep_heading=bool(args.op))
+            store(path, fit(found, table, fixed), keep_heading=bool(args.op or args.work))
     show(figures)
 
 

@@ -10,7 +10,7 @@ from twin_programs import M0_PLUS, M3, M4, M7, assemble, without_wait_states
 from trec_dse.calibrate import linked, profile_record
 from trec_dse.calibration import context_of, samples
 from trec_dse.codegen import network_calls
-from trec_dse.designed import asked_of, clustered_layer, random_layer, smooth_image
+from trec_dse.designed import asked_of, capped_layer, clustered_layer, random_layer, smooth_image
 from trec_dse.errors import DeviceError
 from trec_dse.graph import QuantizedGraph
 from trec_dse.ops.trec_conv2d import TrecConv2d
@@ -112,6 +112,18 @@ def test_a_clustering_layer_is_counted_with_the_clusters_that_there_were() -> No
     assert op.mean_clusters == np.mean(counts)
     assert layer.macs == op.macs(graph.input_shape)
     assert layer.cycles_per_mac == layer.spent.cycles / layer.macs
+
+
+def test_a_layer_with_a_cap_is_counted_with_the_signatures_that_there_were() -> None:
+    graph = capped_layer(TrecConv2d, 1, 0)
+    op, free = profiled(graph, M4).graph.nodes[0].op, graph.nodes[0].op
+    assert isinstance(op, TrecConv2d) and isinstance(free, TrecConv2d)
+    free = replace(free, config=replace(free.config, max_clusters=None))
+    node, images = graph.nodes[0], [smooth_image(graph.input_shape, seed) for seed in range(2)]
+    counts = [free.count(each, graph.weights[node.name], graph.node_quantization(node)) for each in images]
+    assert op.mean_signatures == np.mean(counts)
+    assert op.mean_clusters is not None
+    assert np.mean(counts) > op.mean_clusters
 
 
 def test_a_layer_without_products_has_no_cycles_per_mac() -> None:

@@ -48,6 +48,7 @@ CLUSTERED_INPUTS = [(28, 28, 1), (32, 32, 3), (16, 16, 16), (14, 14, 32), (8, 8,
 CONCAT_INPUTS = [(16, 16, 16), (16, 16, 3), (8, 8, 64), (8, 8, 8), (4, 4, 96), (4, 4, 5), (1, 1, 64)]
 N_OF_EACH = 12  # random small layers of every operator
 N_SLICES, N_STRIPS = 24, 32  # random layers that cluster slices, and strips
+N_CAPPED = 8  # of either, whose stack fills up
 N_IMAGES = 2
 
 Asked = tuple[QuantizedGraph, list[Int8Array]]
@@ -74,6 +75,8 @@ def designs(seed: int = 1) -> Iterator[Design]:
             yield Design(
                 f"clustered {clustering.kind} {i}", partial(_layer, partial(clustered_layer, clustering, seed, i))
             )
+        for i in range(N_CAPPED):
+            yield Design(f"capped {clustering.kind} {i}", partial(_layer, partial(capped_layer, clustering, seed, i)))
     for n, shape in itertools.product((2, 3), CONCAT_INPUTS):
         yield Design(f"concat of {n} {shape}", partial(_layer, partial(concat_layer, n, shape)))
 
@@ -86,19 +89,34 @@ def random_layer(kind: str, seed: int, i: int) -> QuantizedGraph:
     return quantize(graph, images)
 
 
-def clustered_layer(kind: type[TrecConv2d | TrecStripConv2d], seed: int, i: int) -> QuantizedGraph:
-    """The i-th convolution as the shipped networks have them, on random strips or slices."""
+def capped_layer(kind: type[TrecConv2d | TrecStripConv2d], seed: int, i: int) -> QuantizedGraph:
+    """The i-th of `clustered_layer` with more signatures than it may have clusters."""
+    random = np.random.default_rng([seed, i, 1])
+    cap = int(random.choice([8, 16, 32, 64]))
+    return clustered_layer(kind, seed, i, bits=int(random.integers(7, 11)), max_clusters=cap)
+
+
+def clustered_layer(
+    kind: type[TrecConv2d | TrecStripConv2d],
+    seed: int,
+    i: int,
+    *,
+    bits: int | None = None,
+    max_clusters: int | None = None,
+) -> QuantizedGraph:
+    """The i-th convolution as the shipped networks have them, on random strips or slices; 2 to 6 bits, or as asked."""
     random = np.random.default_rng([seed, i])
     kernel = int(random.choice([1, 3, 5]))
     height, width, depth = map(int, random.choice(CLUSTERED_INPUTS if kernel > 1 else CLUSTERED_INPUTS[2:]))
     pixels = int(random.choice([1, kernel]))
     groups = depth // int(random.choice([d for d in (1, 2, 4, 8, 16, 32) if depth % d == 0])) if depth > 3 else 1
-    length, bits = pixels * depth // groups, int(random.integers(2, 7))
+    length, drawn = pixels * depth // groups, int(random.integers(2, 7))
+    bits = drawn if bits is None else bits
     padding = int(random.integers(0, 2)) * (kernel // 2)
     out_channels = int(random.choice([6, 8, 16, 24, 32]))
-    config = TrecConfig(bits, length, "strip_shared", None, int(groups))
+    config = TrecConfig(bits, length, "strip_shared", max_clusters, int(groups))
     if kind is TrecConv2d:
-        config = TrecConfig(bits, length if length > 1 else kernel * depth)
+        config = TrecConfig(bits, length if length > 1 else kernel * depth, max_clusters=max_clusters)
     op = kind(out_channels, Window((kernel, kernel), (1, 1), (padding, padding)), config, "relu")
     hashes = op.n_slices((height, width, depth))
     weights = {

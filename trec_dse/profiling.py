@@ -10,7 +10,7 @@ from trec_dse.codegen import network_calls
 from trec_dse.device import Int8Array
 from trec_dse.graph import QuantizedGraph
 from trec_dse.ops.sparse_conv2d import SparseConv2d
-from trec_dse.quantize import count_rows, with_clusters
+from trec_dse.quantize import count_rows, count_signatures, with_clusters
 from trec_dse.target import Target
 from trec_dse.twin.places import Profile, Tally
 
@@ -84,10 +84,11 @@ def profile_network(graph: QuantizedGraph, elf: Path, target: Target, images: Se
 
 
 def _counted(graph: QuantizedGraph, runs: Sequence[Profile], images: Sequence[Int8Array]) -> QuantizedGraph:
-    """The graph with the clusters, and the rows of sparse layers, that there really were."""
+    """The graph with the clusters and signatures, and the rows of sparse layers, that there really were."""
     names = [call.node for call in network_calls(graph) if call.kernel.counts_clusters]
     counts = np.mean([run.answer.n_clusters for run in runs], axis=0)
     graph = with_clusters(graph, dict(zip(names, map(float, counts), strict=True)))
+    graph = count_signatures(graph, np.stack(list(images)))
     has_rows = any(isinstance(node.op, SparseConv2d) for node in graph.nodes)
     return count_rows(graph, np.stack(list(images))) if has_rows else graph
 

@@ -1,7 +1,7 @@
 """Post-training int8 quantisation: from the float graph and calibration images to integers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from trec_dse.graph import (
     Int8Array,
     Node,
     NodeQuantization,
+    Op,
     OwnScales,
     Quantization,
     QuantizedGraph,
@@ -145,18 +146,46 @@ def _to_levels(real: torch.Tensor, q: Quantization) -> Levels:
 
 
 def count_clusters(graph: QuantizedGraph, images: torch.Tensor, n_images: int = 8) -> QuantizedGraph:
-    """`graph` with N_c of its TREC nodes as the integer oracle finds it on the first `n_images` images."""
-    layers = [node for node in graph.nodes if isinstance(node.op, TrecConv2d | TrecStripConv2d)]
-    if not layers:
+    """`graph` with N_c of its TREC nodes, and the signatures of those with a cap, as the integer oracle finds them on
+    the first `n_images` float images."""
+    if not any(isinstance(node.op, TrecConv2d | TrecStripConv2d) for node in graph.nodes):
         return graph
-    counts: dict[str, list[int]] = {node.name: [] for node in layers}
-    for image in graph.quantize_images(images[:n_images].numpy()):
-        tensors = graph.run(image)
-        for node in layers:
-            assert isinstance(node.op, TrecConv2d | TrecStripConv2d)
-            source = tensors[node.inputs[0]]
-            counts[node.name].append(node.op.count(source, graph.weights[node.name], graph.node_quantization(node)))
-    return with_clusters(graph, {name: float(np.mean(values)) for name, values in counts.items()})
+    levels = graph.quantize_images(images[:n_images].numpy())
+    runs = [graph.run(image) for image in levels]
+
+    def counted(node: Node) -> Node:
+        if not isinstance(node.op, TrecConv2d | TrecStripConv2d):
+            return node
+        return replace(node, op=replace(node.op, mean_clusters=_mean_clusters(graph, node, node.op, runs)))
+
+    return count_signatures(replace(graph, nodes=tuple(map(counted, graph.nodes))), levels)
+
+
+def count_signatures(graph: QuantizedGraph, images: Int8Array) -> QuantizedGraph:
+    """`graph` with `mean_signatures` of its TREC nodes that have a cap, as they are on int8 `images` (n, H, W, C)."""
+    if not any(_has_cap(node.op) for node in graph.nodes):
+        return graph
+    runs = [graph.run(image) for image in images]
+
+    def counted(node: Node) -> Node:
+        if not isinstance(node.op, TrecConv2d | TrecStripConv2d) or not _has_cap(node.op):
+            return node
+        free = replace(node.op, config=replace(node.op.config, max_clusters=None))
+        return replace(node, op=replace(node.op, mean_signatures=_mean_clusters(graph, node, free, runs)))
+
+    return replace(graph, nodes=tuple(map(counted, graph.nodes)))
+
+
+def _has_cap(op: Op) -> bool:
+    return isinstance(op, TrecConv2d | TrecStripConv2d) and op.config.max_clusters is not None
+
+
+def _mean_clusters(
+    graph: QuantizedGraph, node: Node, op: TrecConv2d | TrecStripConv2d, runs: Sequence[Mapping[str, Int8Array]]
+) -> float:
+    """N_c of `op` in place of the node's own, mean over the tensors of some images."""
+    weights, quantization = graph.weights[node.name], graph.node_quantization(node)
+    return float(np.mean([op.count(run[node.inputs[0]], weights, quantization) for run in runs]))
 
 
 def find_blanks(graph: QuantizedGraph, images: torch.Tensor, n_images: int = 8) -> QuantizedGraph:

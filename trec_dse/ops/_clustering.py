@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from trec_dse.candidate import TrecConfig
-from trec_dse.graph import FloatWeights, Int8Array, IntArray, IntWeights, NodeQuantization, Shape, Window
+from trec_dse.graph import FloatWeights, Int8Array, IntArray, IntWeights, NodeQuantization, Shape, Window, Work
 from trec_dse.ops._fixed_point import INT32, divide, integer_bias, quantize_channels, rescale_tables, unfold
 from trec_dse.ops._strip_products import Rounding, round_products
 
@@ -23,6 +23,31 @@ class Layer(Protocol):
     def exact_channels(self) -> int: ...
     def cap(self, shape: Shape) -> int: ...
     def rounding(self, kernels: IntArray, zero: int) -> Rounding: ...
+
+
+class Clustering(Protocol):
+    """What the cost of a full stack needs to know of one."""
+
+    @property
+    def config(self) -> TrecConfig: ...
+    @property
+    def mean_signatures(self) -> float | None: ...
+    def cap(self, shape: Shape) -> int: ...
+    def clusters(self, shape: Shape, worst: bool = False) -> float: ...
+    def n_slices(self, shape: Shape) -> int: ...
+
+
+def overflow_work(layer: Clustering, shape: Shape, n_vectors: int, worst: bool) -> tuple[Work, ...]:
+    """Comparing signatures that find the stack full, each once, with those of all clusters; none if it cannot be full.
+
+    `n_vectors`: of a slice.
+    """
+    slices, cap = layer.n_slices(shape), layer.cap(shape)
+    most = slices * min(1 << layer.config.hash_bits, n_vectors)
+    if most == slices * cap:
+        return ()
+    found = most if worst or layer.mean_signatures is None else min(layer.mean_signatures, most)
+    return (Work("nearest_cluster", max(0.0, found - layer.clusters(shape, worst)) * cap),)
 
 
 def quantize(layer: Layer, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:

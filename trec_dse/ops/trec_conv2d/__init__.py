@@ -41,6 +41,7 @@ class TrecConv2d:
 
     Attributes:
         mean_clusters: N_c summed over the slices, mean over the calibration images; None before calibration.
+        mean_signatures: the same, had there been no `max_clusters`.
     """
 
     out_channels: int
@@ -48,6 +49,7 @@ class TrecConv2d:
     config: TrecConfig
     activation: Activation = "none"
     mean_clusters: float | None = None
+    mean_signatures: float | None = None
     kind: ClassVar[str] = "trec_conv2d"
     keeps_quantization: ClassVar[bool] = False
 
@@ -169,6 +171,7 @@ class TrecConv2d:
             Work("slice_part", n * tiles * slices),
             Work("slice_pass", n * tiles * passes),
             Work("slice_output", n * self.out_channels),
+            *_clustering.overflow_work(self, shape, n, worst),
         )
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:

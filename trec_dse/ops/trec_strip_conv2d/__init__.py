@@ -68,6 +68,7 @@ class TrecStripConv2d:
 
     Attributes:
         mean_clusters: N_c summed over the groups, mean over the calibration images; None before calibration.
+        mean_signatures: the same, had there been no `max_clusters`.
     """
 
     out_channels: int
@@ -75,6 +76,7 @@ class TrecStripConv2d:
     config: TrecConfig
     activation: Activation = "none"
     mean_clusters: float | None = None
+    mean_signatures: float | None = None
     kind: ClassVar[str] = "trec_strip_conv2d"
     keeps_quantization: ClassVar[bool] = False
     exact_channels: ClassVar[int] = 0
@@ -208,6 +210,7 @@ class TrecStripConv2d:
             Work("strip_line", outputs * groups * lines.columns),
             Work("strip_pass", outputs * len(lines.passes)),
             Work("strip_output", self.n_positions(shape) * self.out_channels),
+            *_clustering.overflow_work(self, shape, self.n_strips(shape), worst),
         )
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -31,20 +31,23 @@ static inline void trec_stack_clear(trec_stack *s)
     __builtin_memset(s->reverse, TREC_UNSEEN & 0xFF, (size_t)2 << s->hash_bits);
 }
 
-/* The existing cluster whose signature differs in the fewest bits; the oldest on ties. */
+/* The number of ones among 16 bits, added up two, four and eight bits at a time. */
+static inline uint32_t trec_count_ones(uint32_t bits)
+{
+    bits -= bits >> 1 & 0x5555u;
+    bits = (bits & 0x3333u) + (bits >> 2 & 0x3333u);
+    bits = (bits + (bits >> 4)) & 0x0F0Fu;
+    return (bits + (bits >> 8)) & 0x1Fu;
+}
+
+/* The existing cluster whose signature differs in the fewest bits; the oldest on ties, which stands in the lower half of
+ * what is compared. There is one at least, and no more than fit into 16 bits. */
 static inline uint16_t trec_stack_nearest(const trec_stack *s, uint32_t signature)
 {
-    int32_t best = 0;
-    int32_t best_distance = INT32_MAX;
+    uint32_t best = UINT32_MAX;
     for (int32_t c = 0; c < s->n; c++) {
-        int32_t distance = 0;
-        for (uint32_t rest = s->signatures[c] ^ signature; rest != 0; rest &= rest - 1) {
-            distance++;
-        }
-        if (distance < best_distance) {
-            best = c;
-            best_distance = distance;
-        }
+        const uint32_t found = trec_count_ones(s->signatures[c] ^ signature) << 16 | (uint32_t)c;
+        best = found < best ? found : best;
     }
     return (uint16_t)best;
 }
