@@ -5,10 +5,9 @@ Constants are folded on the way: what exporters compute of weights and shapes is
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +16,13 @@ from torch import Tensor
 from trec_dse.errors import ModelError
 from trec_dse.graph import INPUT
 from trec_dse.importing.draft import Draft, Geometry, Obstacle, Problem, Value, refuse, require_map
+from trec_dse.importing.onnx_call import Call, Item
 from trec_dse.importing.onnx_constants import FOLDS, Constant, dequantize_constant, quantize_constant, shape_of
 from trec_dse.importing.onnx_file import Array, OnnxGraph, OnnxNode
 from trec_dse.importing.onnx_scales import record_range
 from trec_dse.networks._blueprint import WEIGHT_SCALES, Blueprint, Convolution, Dropout, Linear, Relu, Relu6
 
 _BIASED = (Convolution, Linear)
-Item = Value | Constant | None  # None: what an operator without a counterpart would have given
-T = TypeVar("T", int, float, str)
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 _NO_LIMIT = 1e30
@@ -69,55 +67,6 @@ class Translation:
             hint = "; export the model in QDQ form" if node.operator.startswith("QLinear") else ""
             raise Obstacle(f"has no int8 kernel{hint}")
         return handler(self, Call(node, inputs))
-
-
-@dataclass(frozen=True)
-class Call:
-    """A node with what it reads."""
-
-    node: OnnxNode
-    inputs: Sequence[Item]
-
-    def value(self, index: int = 0) -> Value:
-        """The tensor at `index`; Obstacle if it is none."""
-        item = self.inputs[index] if index < len(self.inputs) else None
-        if not isinstance(item, Value):
-            raise Obstacle(f"its input {index} is a constant; needed a tensor of the network")
-        return item
-
-    def constant(self, index: int, name: str) -> Constant:
-        """The constant at `index`; Obstacle if it is computed from the image, or absent."""
-        found = self.optional(index, name)
-        if found is None:
-            raise Obstacle("is absent", name)
-        return found
-
-    def optional(self, index: int, name: str) -> Constant | None:
-        """The constant at `index`, if there is one."""
-        item = self.inputs[index] if index < len(self.inputs) else None
-        if isinstance(item, Value):
-            raise Obstacle("is computed by the network; needed a constant", name)
-        return item
-
-    def get(self, name: str, default: T) -> T:
-        """An attribute of the type of its default."""
-        found = self.node.attributes.get(name, default)
-        if not isinstance(found, type(default)):
-            raise Obstacle(f"is {found!r}", name)
-        return found
-
-    def numbers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """A list of integers, as long as its default unless that is empty."""
-        found = self.node.attributes.get(name, default)
-        if not isinstance(found, tuple) or (default and len(found) != len(default)):
-            raise Obstacle(f"is {found!r}; needed {len(default)} integers", name)
-        return tuple(int(n) for n in found)
-
-    def expect(self, name: str, default: T, *wanted: T) -> None:
-        """Raise Obstacle unless the attribute is one of `wanted`."""
-        found = self.get(name, default)
-        if found not in wanted:
-            raise Obstacle(f"is {found!r}; only {' or '.join(repr(w) for w in wanted)} has a kernel", name)
 
 
 def translate(graph: OnnxGraph, path: Path) -> tuple[Blueprint, Draft]:
