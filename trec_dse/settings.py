@@ -7,12 +7,13 @@ from typing import Literal, get_args
 from trec_dse.errors import InputError
 
 SamplerName = Literal["auto", "tpe", "nsga2", "qmc", "random"]
-ExecutorName = Literal["local", "nodes", "dask", "ray"]
+ExecutorName = Literal["local", "nodes", "dask", "ray", "grpc"]
 EXECUTORS: tuple[ExecutorName, ...] = get_args(ExecutorName)
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 N_START, N_TPE = 10, 1000
 REDUCTION = 3
 LEASE_S, IDLE_S = 120.0, 600.0
+LISTEN = "127.0.0.1:13000"
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,12 @@ class ExploreSettings:
         reduction: one in so many candidates is trained on at each rung of epochs; 1 trains all of them to the end.
         max_epochs: nothing is started once so many epochs, of all candidates and phases, have been trained.
         warm_start: folder of a study whose front is tried first, or "presets" for the shipped candidates.
-        executor: who evaluates: processes of this machine, nodes that share the study's folder (cluster.py), or the
-            workers of a Dask or Ray cluster (pools/).
+        executor: who evaluates: processes of this machine, nodes that share the study's folder (cluster.py), the
+            workers of a Dask or Ray cluster, or whoever asks over gRPC (pools/).
         lease_s: a node that gives no sign of life for so long has lost its task.
         scheduler: address of the Dask scheduler or of the Ray cluster; None takes what the library finds.
         gpus: share of a GPU that Ray gives to each evaluation.
+        listen: HOST:PORT at which workers that share no folder find the search, with the executor "grpc".
     """
 
     n_trials: int = 50
@@ -75,6 +77,7 @@ class ExploreSettings:
     lease_s: float = LEASE_S
     scheduler: str | None = None
     gpus: float = 0.0
+    listen: str = LISTEN
 
     def __post_init__(self) -> None:
         if self.n_trials < 1:

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from trec_dse import __version__, plugins
 from trec_dse.flash import DRIVE, TOOLS
-from trec_dse.settings import EXECUTORS, IDLE_S, LEASE_S, N_TPE, REDUCTION, SAMPLERS
+from trec_dse.settings import EXECUTORS, IDLE_S, LEASE_S, LISTEN, N_TPE, REDUCTION, SAMPLERS
 
 _OVERVIEW = """\
 Search networks that fit a microcontroller: accuracy, SRAM, Flash and latency together.
@@ -106,7 +106,8 @@ def _running(parser: argparse.ArgumentParser) -> None:
         choices=EXECUTORS,
         default="local",
         help="local: processes of this machine; nodes: whoever runs `trec-dse worker DIR` on a shared file system; "
-        "dask, ray: the workers of such a cluster, which must see DIR and the data at the same paths",
+        "dask, ray: the workers of such a cluster, which must see DIR and the data at the same paths; "
+        "grpc: whoever runs `trec-dse worker --storage grpc://HOST:PORT`, no folder shared",
     )
     parser.add_argument(
         "--scheduler",
@@ -117,7 +118,17 @@ def _running(parser: argparse.ArgumentParser) -> None:
         "--gpus", type=float, default=0.0, metavar="F", help="share of a GPU per candidate, with ray (default 0)"
     )
     parser.add_argument(
-        "--lease", type=float, default=LEASE_S, metavar="S", help="a node silent for S seconds is lost (%(default)s)"
+        "--listen",
+        default=LISTEN,
+        metavar="HOST:PORT",
+        help="with grpc: where workers find the search; other machines only reach 0.0.0.0:PORT (default %(default)s)",
+    )
+    parser.add_argument(
+        "--lease",
+        type=float,
+        default=LEASE_S,
+        metavar="S",
+        help="a node or worker silent for S seconds is lost (%(default)s)",
     )
     parser.add_argument("--images", type=_positive, default=100, metavar="N", help="test images per front point (100)")
     parser.add_argument("--no-validate", action="store_true", help="do not build and run the front on the board's twin")
@@ -194,10 +205,32 @@ def _worker(verbs: _Verbs) -> None:
     parser = _verb(
         verbs,
         "worker",
-        "evaluate for searches in DIR that run with --executor nodes, on this or another machine",
-        "trec-dse worker /shared/runs/first --workers 4",
+        "evaluate for searches that run with --executor nodes, in DIR, or with --executor grpc, anywhere",
+        "trec-dse worker --storage grpc://head:13000 --token-file grpc.token --workers 4",
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the study's folder, at the same path on all machines")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="DIR",
+        help="the study's folder, at the same path on all machines; not with --storage",
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="grpc://HOST:PORT of a search with --executor grpc --listen HOST:PORT; no folder is shared: "
+        "what is trained is sent after every epoch",
+    )
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="holds the search's token, a copy of DIR/grpc.token there (default: $TREC_DSE_TOKEN)",
+    )
+    parser.add_argument(
+        "--scratch", type=Path, metavar="DIR", help="where copies go, with --storage (default: a temporary folder)"
+    )
+    _data(parser)
     parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="candidates at a time (default 1)")
     parser.add_argument(
         "--idle", type=float, default=IDLE_S, metavar="S", help="leave after S seconds without work (%(default)s)"

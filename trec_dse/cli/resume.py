@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
         lease_s=args.lease,
         scheduler=args.scheduler,
         gpus=args.gpus,
+        listen=args.listen,
     )
     with open_view(finish.console(args)) as view:
         resume(args.folder, settings=settings, on_event=view.on_event)

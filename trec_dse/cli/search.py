@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         lease_s=args.lease,
         scheduler=args.scheduler,
         gpus=args.gpus,
+        listen=args.listen,
     )
     with open_view(finish.console(args)) as view:
         explore(space, target, folder, settings=settings, on_event=view.on_event)

@@ -1,9 +1,15 @@
-"""`trec-dse worker`: evaluate what a search on another machine, or this one, has queued in the study's folder."""
+"""`trec-dse worker`: evaluate what a search on another machine, or this one, has to offer."""
 
 import argparse
+import os
+import tempfile
+from pathlib import Path
 
 from trec_dse.cli.output import print_json
 from trec_dse.cluster import serve
+from trec_dse.errors import InputError
+from trec_dse.pools.away import Post, Worker
+from trec_dse.pools.wire import TOKEN, host_of
 
 
 def run(args: argparse.Namespace) -> int:
@@ -13,7 +19,30 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             print(line, flush=True)
 
-    n = serve(args.folder.resolve(), args.workers, args.idle, say)
+    if (args.folder is None) == (args.storage is None):
+        raise InputError("whom to work for? Needed is DIR, a study's folder, or --storage grpc://HOST:PORT, not both")
+    if args.storage is None:
+        n = serve(args.folder.resolve(), args.workers, args.idle, say)
+    else:
+        host, token = host_of(args.storage), _token(args.token_file)
+        data_dir = None if args.data is None else args.data.resolve()
+        with tempfile.TemporaryDirectory() as temporary:
+            scratch = Path(temporary) if args.scratch is None else args.scratch.resolve()
+            n = Worker(Post(host, token, scratch, data_dir, args.workers, args.idle), say).run()
     if args.json:
         print_json({"tasks": n})
     return 0
+
+
+def _token(path: Path | None) -> str:
+    if path is not None:
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except OSError as problem:
+            raise InputError(f"--token-file {path}: {problem.strerror}") from problem
+    given = os.environ.get(TOKEN)
+    if not given:
+        raise InputError(
+            f"the search lets in who knows its token: name a copy of its grpc.token by --token-file, or set {TOKEN}"
+        )
+    return given
