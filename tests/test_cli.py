@@ -132,6 +132,18 @@ def test_an_estimate_for_size_says_what_it_saves(capsys: pytest.CaptureFixture[s
     assert f"for size: +{saved:,} B of Flash saved, " in capsys.readouterr().out
 
 
+def test_an_estimate_says_which_tables_are_placed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "candidate.json"
+    path.write_text(codec.to_json(Candidate("digits", "tiny", {"width": 8, "depth": 2})))
+    estimate = ["estimate", str(path), "--target", "nucleo-f303re"]
+    assert main([*estimate, "--place", "CCM"]) == 0
+    assert "2.12 KiB of 16,384 B in CCM: conv1, conv2, fc1; " in capsys.readouterr().out
+    assert main([*estimate, "--place", "CCM", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["placed_bytes"] == 2172
+    assert main([*estimate, "--place", "DTCM"]) == 2
+    assert "no RAM named 'DTCM' to place tables in; it has SRAM, CCM" in capsys.readouterr().err
+
+
 def test_a_space_is_estimated_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "digits_tiny", "--target", "stm32f469i-disco", "--samples", "3"]) == 0
     assert capsys.readouterr().out.count("tiny width") == 3

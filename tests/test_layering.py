@@ -32,7 +32,7 @@ ROOMS: list[tuple[str, set[str]]] = [
         "operators, networks, data",
         {"ops", "networks", "datasets", "store", "memory", "footprint", "twin", "importance", "latency_fit"},
     ),
-    ("what a codegen feeds", {"codegen", "export_files", "export_projects", "flash_tools", "stack_bound"}),
+    ("what a codegen feeds", {"codegen", "placement", "export_files", "export_projects", "flash_tools", "stack_bound"}),
     ("what a training feeds", {"augment", "checkpoint", "imitate", "reuse"}),
     (
         "stages",

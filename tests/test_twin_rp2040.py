@@ -22,7 +22,8 @@ from trec_dse.twin.machine import Machine
 from trec_dse.twin.registers import Registers
 from trec_dse.twin.rp2040 import start_of
 from trec_dse.twin.serial_flash import SerialFlash, Ssi
-from trec_dse.twin.timing import Cache, core_timing
+from trec_dse.twin.timing import core_timing
+from trec_dse.twin.waits import Cache
 
 PICO = load_target(data_folder("targets") / "raspberry-pi-pico.toml")
 HELLO = protocol.encode_frame(Frame(Command.HELLO, 1))

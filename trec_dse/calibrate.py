@@ -19,7 +19,7 @@ from trec_dse.designed import Design, designs
 from trec_dse.device import Firmware
 from trec_dse.durable import write_text
 from trec_dse.errors import DoesNotFitError, InputError, UnsupportedError
-from trec_dse.evaluate import stack_of
+from trec_dse.evaluate import placement_of, stack_of
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import QuantizedGraph
 from trec_dse.latency_fit import Errors, errors_by_label, held_out_errors, predict, refit
@@ -59,7 +59,8 @@ def linked(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "firmware"
         manifest = {"manifest.json": json.dumps({"build_id": BUILD_ID})}
-        files = {**generate(graph, plan_memory(graph), BUILD_ID), **manifest}
+        placed = placement_of(graph, target).tables
+        files = {**generate(graph, plan_memory(graph), BUILD_ID, placed), **manifest}
         reserved = stack_of(graph, target) if stack_bytes is None else stack_bytes
         write_export(folder, target, files, kernel_sources(graph), stack_bytes=reserved)
         yield build_firmware(folder, target, compiler)

@@ -23,7 +23,7 @@ from trec_dse.latency_fit import Sample
 from trec_dse.ops import op_class
 from trec_dse.ops._work import wide_share, work_of
 from trec_dse.resources import calibration_folder, package_folder
-from trec_dse.target import Target
+from trec_dse.target import NOWHERE, Target
 from trec_dse.toolchain import Compiler, target_flags
 
 TWIN = "twin"
@@ -90,7 +90,8 @@ class Record:
 
 def context_of(target: Target, compiler: Compiler, board: str = TWIN) -> Context:
     """The context of a measurement that is made now."""
-    parts = (target.mcu, target.core, target.clock_hz, target.platform, target.flash_region, target.ram_region)
+    parts = [target.mcu, target.core, target.clock_hz, target.platform, target.flash_region, target.ram_region]
+    parts += [] if target.place == NOWHERE else [target.place]
     memory = codec.unstructure((target.regions, target.oscillator, target.flash))
     return Context(
         target=target.name,
@@ -130,7 +131,7 @@ def code_of(kind: str) -> str:
 @cache
 def _twin_model() -> str:
     """Hash of the text that says how the twin counts cycles."""
-    files = [package_folder("twin") / name for name in ("decode.py", "hooks.c", "timing.py")]
+    files = [package_folder("twin") / name for name in ("decode.py", "hooks.c", "timing.py", "waits.py")]
     files += sorted(package_folder("twin").glob("cortex_*.py"))
     return _hash(b"\0".join(path.name.encode() + b"\0" + path.read_bytes() for path in files))
 

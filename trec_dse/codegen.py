@@ -1,6 +1,6 @@
 """From the int8 graph and its memory plan to C text; pure: it touches no disk."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,17 @@ from trec_dse.resources import package_folder
 
 _TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "uint16": "uint16_t", "int32": "int32_t"}
 _PER_LINE = 20
+_PLACING = """\
+/* Tables that this folder's start-up code copies out of Flash; where another starts the program they are as others. */
+#if defined(__has_include)
+#if __has_include("trec_placement.h")
+#include "trec_placement.h"
+#endif
+#endif
+#ifndef TREC_PLACED
+#define TREC_PLACED
+#endif
+"""
 
 
 @dataclass(frozen=True)
@@ -38,12 +49,15 @@ def network_calls(graph: QuantizedGraph) -> list[Call]:
     return calls
 
 
-def generate(graph: QuantizedGraph, plan: MemoryPlan, build_id: str) -> dict[str, str]:
-    """`network/trec_network.h` and `.c`. The same graph gives the same bytes."""
+def generate(graph: QuantizedGraph, plan: MemoryPlan, build_id: str, placed: Collection[str] = ()) -> dict[str, str]:
+    """`network/trec_network.h` and `.c`. The same graph gives the same bytes.
+
+    `placed`: nodes whose tables are to be copied out of Flash at start-up (placement.py).
+    """
     calls = network_calls(graph)
     return {
         "network/trec_network.h": _header(graph, plan, build_id),
-        "network/trec_network.c": _source(graph, plan, calls),
+        "network/trec_network.c": _source(graph, plan, calls, placed),
     }
 
 
@@ -175,10 +189,11 @@ def _shape(shape: Sequence[int]) -> str:
 
 @dataclass
 class _Tables:
-    """Const arrays, each written once however often it is used."""
+    """Const arrays, each written once however often it is used. `mark`: what is written behind the next ones' names."""
 
     lines: list[str] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
+    mark: str = ""
 
     def name(self, array: IntArray, wanted: str) -> str:
         """The C name of `array`, which is written out on first use."""
@@ -186,7 +201,11 @@ class _Tables:
             self.names[id(array)] = wanted
             values = array.reshape(-1).tolist()
             rows = [", ".join(map(str, values[i : i + _PER_LINE])) for i in range(0, len(values), _PER_LINE)]
-            self.lines.append(f"static const {_TYPES[array.dtype.name]} {wanted}[{len(values)}] = {{")
+            # kernels load words; a compiler may put bytes anywhere
+            aligned = " __attribute__((aligned(4)))" if array.itemsize < 4 else ""
+            self.lines.append(
+                f"static const {_TYPES[array.dtype.name]} {wanted}[{len(values)}]{self.mark}{aligned} = {{"
+            )
             self.lines += [f"    {row}," for row in rows]
             self.lines += ["};", ""]
         return self.names[id(array)]
@@ -200,9 +219,11 @@ def _value(value: FieldValue, wanted: str, tables: _Tables) -> str:
     return str(value)
 
 
-def _source(graph: QuantizedGraph, plan: MemoryPlan, calls: Sequence[Call]) -> str:
-    tables = _Tables()
-    structs = [line for call in calls for line in _struct(call, tables)]
+def _source(graph: QuantizedGraph, plan: MemoryPlan, calls: Sequence[Call], placed: Collection[str]) -> str:
+    tables, structs = _Tables(), []
+    for call in calls:
+        tables.mark = " TREC_PLACED" if call.node in placed else ""
+        structs += _struct(call, tables)
     counter = iter(range(_counters(graph)))
     statements = [_statement(call, plan, counter) for call in calls]
     headers = sorted({path.name for path in kernel_sources(graph) if path.suffix == ".h"})
@@ -212,6 +233,7 @@ def _source(graph: QuantizedGraph, plan: MemoryPlan, calls: Sequence[Call]) -> s
         "",
         *(f'#include "{name}"' for name in headers),
         "",
+        *([_PLACING] if placed else []),
         "uint8_t trec_arena[TREC_ARENA_BYTES] __attribute__((aligned(8)));",
         "uint32_t trec_n_clusters[TREC_N_COUNTERS];",
         "",

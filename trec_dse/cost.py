@@ -6,14 +6,15 @@ from dataclasses import dataclass, field, replace
 from trec_dse.candidate import TrecConfig
 from trec_dse.codegen import constant_bytes, network_calls
 from trec_dse.errors import TargetError
-from trec_dse.footprint import Footprint
+from trec_dse.footprint import PLACING_BYTES, Footprint
 from trec_dse.graph import Node, Op, QuantizedGraph, Shape, Window, Work
 from trec_dse.memory import MemoryPlan
 from trec_dse.ops._work import wide_share, work_of
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
-from trec_dse.results import NO_LIMITS, Cost, LayerCost, Limits, TrecCost, percentile
+from trec_dse.placement import ALL_IN_FLASH, Placement, saved_cycles
+from trec_dse.results import NO_LIMITS, Cost, LayerCost, Limits, PlacedCost, TrecCost, percentile
 from trec_dse.target import Target
 
 
@@ -23,8 +24,9 @@ def estimate(
     target: Target,
     footprint: Footprint,
     clusters: Mapping[str, Sequence[int]] | None = None,
+    placement: Placement = ALL_IN_FLASH,
 ) -> Cost:
-    """Bytes, MACs and cycles of `graph` on `target`.
+    """Bytes, MACs and cycles of `graph` on `target`, the tables of `placement` out of Flash.
 
     MACs and cycles take the mean N_c of the calibration images, memory always the most clusters there can be.
     `clusters`: N_c of each image by layer, from which follows how cycles are distributed over the images.
@@ -33,13 +35,14 @@ def estimate(
     # costs that were learned are those of the build that was measured
     factors = footprint.slower if target.calibration is None else {}
     slower = {call.node: factors.get(call.kernel.function, 1.0) for call in calls}
-    pace = Pace(target, slower)
+    pace = Pace(target, slower, placement.tables)
     by_image = None if clusters is None else image_cycles(graph, pace, clusters)
     layers = tuple(_layer(graph, node, pace, constants[node.name].total) for node in graph.nodes)
     n_arguments = sum(2 + len(call.inputs) + call.kernel.scratch for call in calls)
     functions = {call.kernel.function for call in calls}
     n_counters = max(1, sum(call.kernel.counts_clusters for call in calls))
     weights = sum(item.total for item in constants.values())
+    in_sram = placement.n_bytes if placement.region == target.ram_region else 0
     return Cost(
         macs=sum(layer.macs for layer in layers),
         dense_macs=sum(_dense_macs(node, graph) for node in graph.nodes),
@@ -47,30 +50,41 @@ def estimate(
         worst_cycles=sum(pace.cycles(node, graph, worst=True) for node in graph.nodes),
         clock_hz=target.clock_hz,
         weight_bytes=weights,
-        code_bytes=footprint.code_bytes(functions, n_arguments),
+        code_bytes=footprint.code_bytes(functions, n_arguments) + (PLACING_BYTES if placement.region else 0),
         arena_bytes=plan.size,
-        static_bytes=footprint.static_bytes + 4 * n_counters,
+        static_bytes=footprint.static_bytes + 4 * n_counters + in_sram,
         stack_bytes=footprint.stack_bytes(functions),
         layers=layers,
         buffers=plan.buffers,
         run_mw=None if target.power is None else target.power.run_mw,
         p50_cycles=None if by_image is None else percentile(by_image, 50),
         p99_cycles=None if by_image is None else percentile(by_image, 99),
+        placed=_placed(graph, placement, target),
     )
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a board runs kernels. `slower`: by node, cycles over those of a build for speed, where they differ."""
+    """How fast a board runs kernels.
+
+    Attributes:
+        slower: by node, cycles over those of a build for speed, where they differ.
+        placed: by node, bytes of tables that are not waited for, where they are out of Flash.
+    """
 
     target: Target
     slower: Mapping[str, float] = field(default_factory=dict)
+    placed: Mapping[str, int] = field(default_factory=dict)
 
     def cycles(self, node: Node, graph: QuantizedGraph, *, worst: bool) -> int:
         """Of one layer; TargetError if the target's timing lacks a kind of its work."""
         inputs = _inputs(node, graph)
         work = work_of(node.op, inputs, wide_share(node.op, inputs, graph.weights[node.name]), worst=worst)
-        return round(cycles_of(work, self.target.timing, self.target.name) * self.slower.get(node.name, 1.0))
+        cycles = cycles_of(work, self.target.timing, self.target.name) * self.slower.get(node.name, 1.0)
+        # costs that were learned with tables placed know it already
+        is_known = self.target.calibration is not None
+        saved = 0.0 if is_known else saved_cycles(node, graph, self.target, self.placed.get(node.name, 0))
+        return round(cycles - saved)
 
 
 def image_cycles(graph: QuantizedGraph, pace: Pace, clusters: Mapping[str, Sequence[int]]) -> list[int]:
@@ -154,6 +168,14 @@ def _layer(graph: QuantizedGraph, node: Node, pace: Pace, flash_bytes: int) -> L
         scratch_bytes=node.op.scratch_bytes(*shapes),
         trec=_trec(node.op, shapes[0]) if isinstance(node.op, TrecConv2d | TrecStripConv2d) else None,
     )
+
+
+def _placed(graph: QuantizedGraph, placement: Placement, target: Target) -> PlacedCost | None:
+    if not placement.region:
+        return None
+    tables = placement.tables
+    saved = sum(saved_cycles(node, graph, target, tables.get(node.name, 0)) for node in graph.nodes)
+    return PlacedCost(placement.region, placement.room, placement.n_bytes, tuple(tables), round(saved))
 
 
 def _trec(op: TrecConv2d | TrecStripConv2d, shape: Shape) -> TrecCost:

@@ -21,6 +21,7 @@ class Firmware:
         sram_bytes: `.data` + `.bss` + arena + reserved stack.
         stack_bytes: what is reserved for the stack; stack_bound_bytes: the most that it can need, run_stack_bytes: the
             most that a call of `trec_net_run` alone can. None where machine code could not be followed.
+        placed_bytes: tables that start-up copies out of Flash; part of `sram_bytes` only if they go into that region.
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class Firmware:
     static_bytes: int
     stack_bound_bytes: int | None
     run_stack_bytes: int | None
+    placed_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ from trec_dse.executors.host import HostNetwork
 from trec_dse.footprint import footprint_for
 from trec_dse.graph import INPUT, Int8Array, QuantizedGraph
 from trec_dse.lower import lower
-from trec_dse.memory import plan_memory, settled
+from trec_dse.memory import MemoryPlan, plan_memory, settled
 from trec_dse.networks import build_model, pixel_scaling
+from trec_dse.placement import ALL_IN_FLASH, Placement, place
 from trec_dse.prune import fold_batch_norms, prune
 from trec_dse.quantize import quantize, quantize_own_scales, with_clusters
 from trec_dse.results import NO_LIMITS, Cost, EvaluateRequest, Evaluation, Limits, RungResult
@@ -167,7 +168,20 @@ def cost_of(graph: QuantizedGraph, target: Target, clusters: Mapping[str, Sequen
         compiler = find_target_compiler().name
     except ToolchainError:
         compiler = "zig"
-    return estimate(graph, plan_memory(graph), target, footprint_for(target, compiler), clusters)
+    plan = plan_memory(graph)
+    placement = placement_of(graph, target, plan)
+    return estimate(graph, plan, target, footprint_for(target, compiler), clusters, placement)
+
+
+def placement_of(graph: QuantizedGraph, target: Target, plan: MemoryPlan | None = None) -> Placement:
+    """The tables that the firmware of an int8 network copies out of Flash, whichever compiler builds it."""
+    if target.placed_region is None:
+        return ALL_IN_FLASH
+    n_counters = max(1, sum(call.kernel.counts_clusters for call in network_calls(graph)))
+    static = footprint_for(target, "zig").static_bytes + 4 * n_counters
+    # the linker begins the arena at a multiple of eight
+    in_use = (plan or plan_memory(graph)).size + -(-static // 8) * 8 + stack_of(graph, target)
+    return place(graph, target, in_use)
 
 
 def stack_of(graph: QuantizedGraph, target: Target) -> int:

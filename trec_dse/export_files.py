@@ -17,6 +17,19 @@ _SECOND_STAGE = """\
     .boot2 : {{ trec_boot2_start = .; KEEP(*(.boot2)) . = trec_boot2_start + 252; LONG(0) }} > {flash} :code =0
 
 """
+# Behind the variables, so that the stack stays lowest whatever the region.
+_PLACED = """
+    /* Tables of the network that start-up copies out of Flash. */
+    .placed : ALIGN(4)
+    {{
+        trec_placed_start = .;
+        *(.trec_placed)
+        . = ALIGN(4);
+        trec_placed_end = .;
+    }} > {region} AT > {flash} :placed
+    trec_placed_load = LOADADDR(.placed);
+"""
+PLACEMENT_HEADER = "board/trec_placement.h"
 KNOWN_ANSWERS = "network/trec_kat.c"  # for the test on the host; not part of a firmware
 
 
@@ -80,6 +93,7 @@ def board_header(target: Target, stack_bytes: int = DEFAULT_STACK_BYTES) -> str:
 #define TREC_PIN_FUNCTION {target.serial.pin_function}u
 #define TREC_HAS_BOOTLOADER {int(has_bootloader)}
 #define TREC_STACK_BYTES {stack_bytes}u
+#define TREC_PLACES_TABLES {int(target.placed_region is not None)}
 
 #endif
 """
@@ -88,6 +102,8 @@ def board_header(target: Target, stack_bytes: int = DEFAULT_STACK_BYTES) -> str:
 def linker_script(target: Target) -> str:
     """link.ld: the board's limits, so that what exceeds them does not link."""
     flash, ram = target.region(target.flash_region), target.region(target.ram_region)
+    placed = target.placed_region
+    own = placed if placed != ram else None
     text = (package_folder("runtime") / "link.ld.in").read_text(encoding="utf-8")
     values = {
         "@FLASH@": flash.name,
@@ -97,10 +113,31 @@ def linker_script(target: Target) -> str:
         "@RAM_ORIGIN@": f"0x{ram.origin:08x}",
         "@RAM_SIZE@": f"0x{ram.size:x}",
         "@SECOND_STAGE@": _SECOND_STAGE.format(flash=flash.name) if has_second_stage(target) else "",
+        "@PLACED_REGION@": f"    {own.name} (rw) : ORIGIN = 0x{own.first:08x}, LENGTH = 0x{own.room:x}\n"
+        if own
+        else "",
+        "@PLACED_SEGMENT@": "    placed PT_LOAD FLAGS(6);\n" if placed else "",
+        "@PLACED@": _PLACED.format(region=placed.name, flash=flash.name) if placed else "",
     }
     for word, value in values.items():
         text = text.replace(word, value)
     return text
+
+
+def placement_header(target: Target) -> str:
+    """trec_placement.h: where the linker puts the tables that `network/trec_network.c` marks; "" if nowhere."""
+    region = target.placed_region
+    if region is None:
+        return ""
+    return f"""\
+/* Tables that start-up copies from Flash into {region.name}: link.ld says where, startup.c does it. */
+#ifndef TREC_PLACEMENT_H
+#define TREC_PLACEMENT_H
+
+#define TREC_PLACED __attribute__((section(".trec_placed")))
+
+#endif
+"""
 
 
 def makefile(target: Target) -> str:
@@ -201,13 +238,23 @@ Nothing here allocates memory or needs a C library.
 
 The firmware answers on {target.serial.usart} at {target.serial.baud} baud, 8N1; it sends on {target.serial.tx} and \
 receives on {target.serial.rx}.
-`trec_arena`, the stack and every weight are visible in the symbol table of the ELF.
+`trec_arena`, the stack and every weight are visible in the symbol table of the ELF.{_placing(target)}
 
 To use the network in a program of your own, take it in by one of these, or compile `network/trec_network.c`,
 `kernels/`, `runtime/arch/` and `runtime/common/` with
 `-Inetwork -Ikernels -Iruntime/include -Iruntime/arch -Iruntime/common`. Then write the image to
 `trec_arena + TREC_INPUT_OFFSET`, call `trec_net_run()` and read `trec_arena + TREC_OUTPUT_OFFSET`.
 """
+
+
+def _placing(target: Target) -> str:
+    region = target.placed_region
+    if region is None:
+        return ""
+    return f"""
+Tables marked `TREC_PLACED` are copied into {region.name} by `startup.c`. Only this folder's own firmware does so \
+(`make`, CMake with `board/toolchain.cmake`); taken into another project (PlatformIO, Zephyr, the single header) they \
+stay in Flash, and the answers are the same."""
 
 
 def _words(flags: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ from trec_dse.toolchain import (
 
 _MANIFEST = "manifest.json"
 _ARENA, _STACK, _RUN = "trec_arena", "trec_stack", "trec_net_run"
+_PLACED = ".placed"
 # ARMv6-M, ARMv6S-M, ARMv7 (of which only the M profile can be linked here), ARMv7E-M
 _CORE_OF_ARCHITECTURE: Mapping[int, Core] = {11: "cortex-m0plus", 12: "cortex-m0plus", 10: "cortex-m3", 13: "cortex-m4"}
 # GNU ld: region `SRAM' overflowed by 12 bytes; lld: will not fit in region 'SRAM': overflowed by 12 bytes
@@ -228,9 +229,15 @@ def _measure(folder: Path, path: Path, build_id: str, flash_bytes: int, target: 
     ram = target.region(target.ram_region)
     with _Elf(path) as elf:
         end = max(
-            (s["sh_addr"] + s["sh_size"] for s in elf.file.iter_sections() if ram.origin <= s["sh_addr"]),
+            (
+                s["sh_addr"] + s["sh_size"]
+                for s in elf.file.iter_sections()
+                if 0 <= s["sh_addr"] - ram.origin < ram.size
+            ),
             default=ram.origin,
         )
+        placed = elf.file.get_section_by_name(_PLACED)
+        n_placed = 0 if placed is None else placed["sh_size"]
         sizes = {symbol.name: symbol.size for symbol in elf.symbols if symbol.name in (_ARENA, _STACK)}
     for name in (_ARENA, _STACK):
         if name not in sizes:
@@ -238,7 +245,8 @@ def _measure(folder: Path, path: Path, build_id: str, flash_bytes: int, target: 
     used = end - ram.origin
     static = used - sizes[_ARENA] - sizes[_STACK]
     bound, of_run = _stack_bounds(path, sizes[_STACK])
-    return Firmware(folder, path, build_id, flash_bytes, used, sizes[_ARENA], sizes[_STACK], static, bound, of_run)
+    of_stack = (sizes[_STACK], static, bound, of_run)
+    return Firmware(folder, path, build_id, flash_bytes, used, sizes[_ARENA], *of_stack, n_placed)
 
 
 def _stack_bounds(path: Path, reserved: int) -> tuple[int | None, int | None]:
@@ -309,11 +317,13 @@ def _require_replaceable(folder: Path) -> None:
 
 
 def _board_files(target: Target, stack_bytes: int) -> dict[str, str]:
+    placing = export_files.placement_header(target)
     return {
         "board/board.h": export_files.board_header(target, stack_bytes),
         "board/link.ld": export_files.linker_script(target),
         "Makefile": export_files.makefile(target),
         "README.md": export_files.readme(target),
+        **({export_files.PLACEMENT_HEADER: placing} if placing else {}),
     }
 
 

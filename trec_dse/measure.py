@@ -16,7 +16,15 @@ from trec_dse.codegen import generate, generate_answers, kernel_sources, network
 from trec_dse.datasets import Dataset
 from trec_dse.device import Executor, Firmware, Int8Array
 from trec_dse.errors import InputError, StudyError
-from trec_dse.evaluate import UNUSED_BUILD_ID, host_network, int8_images, load_dataset, network_folder, stack_of
+from trec_dse.evaluate import (
+    UNUSED_BUILD_ID,
+    host_network,
+    int8_images,
+    load_dataset,
+    network_folder,
+    placement_of,
+    stack_of,
+)
 from trec_dse.executors import twin
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import QuantizedGraph
@@ -54,14 +62,15 @@ def export(
 ) -> Manifest:
     """Write the firmware project of a trained network: C, runtime, board files, known answers, the model itself."""
     plan = plan_memory(graph)
-    text = "".join(generate(graph, plan, UNUSED_BUILD_ID).values()) + codec.to_json(target)
+    placed = placement_of(graph, target, plan).tables
+    text = "".join(generate(graph, plan, UNUSED_BUILD_ID, placed).values()) + codec.to_json(target)
     build_id = hashlib.sha256(text.encode()).hexdigest()[:16]
     images = int8_images(graph, dataset, dataset.test.take(np.arange(min(N_KNOWN_ANSWERS, len(dataset.test)))))
     with host_network(graph) as network:
         answers = network.run(images).outputs
     manifest = Manifest(1, build_id, trial, target, evaluation)
     files = {
-        **generate(graph, plan, build_id),
+        **generate(graph, plan, build_id, placed),
         **generate_answers(images, answers),
         MANIFEST: codec.to_json(manifest),
     }

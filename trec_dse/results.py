@@ -67,6 +67,22 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class PlacedCost:
+    """Tables in another memory than Flash.
+
+    Attributes:
+        region: its name; room: bytes of it that were free; n_bytes: of all the tables, as the linker counts them.
+        layers: whose they are; saved_cycles: what an inference no longer waits for, already taken off its cycles.
+    """
+
+    region: str
+    room: int
+    n_bytes: int
+    layers: tuple[str, ...]
+    saved_cycles: int
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a candidate needs on a target, from the model alone; never overwritten by a measurement.
 
@@ -80,6 +96,8 @@ class Cost:
         code_bytes: everything else in Flash: vector table, kernels, runtime.
         arena_bytes: planned activations and workspace; static_bytes: the other variables; stack_bytes: reserved.
         run_mw: what the target draws while it computes; None where its file has no figure.
+        placed: tables that start-up copies out of Flash; None where all stay there. `weight_bytes` has them too, for
+            that is where they come from, and `static_bytes` if they go into the board's own SRAM.
     """
 
     macs: int
@@ -97,6 +115,7 @@ class Cost:
     run_mw: float | None = None
     p50_cycles: int | None = None
     p99_cycles: int | None = None
+    placed: PlacedCost | None = None
 
     @property
     def flash_bytes(self) -> int:

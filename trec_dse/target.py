@@ -12,6 +12,8 @@ from trec_dse import codec
 from trec_dse.errors import TargetError
 
 Optimize = Literal["speed", "size"]
+NOWHERE, ANYWHERE = "none", "auto"  # of `Target.place`, beside the names of regions
+_BEHIND_NULL = 32
 Core = Literal["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7"]
 
 
@@ -23,6 +25,16 @@ class Region:
     kind: Literal["flash", "ram"]
     origin: int
     size: int
+
+    @property
+    def first(self) -> int:
+        """Where an object may begin: not at 0, which is C's null pointer."""
+        return self.origin or _BEHIND_NULL
+
+    @property
+    def room(self) -> int:
+        """Bytes from there to the end."""
+        return self.origin + self.size - self.first
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,8 @@ class Target:
         flash_region, ram_region: where code and data are linked; their sizes are the board's limits.
         timing: cycles per unit of work of each kernel, as `cost.py` names them; fitted on the twin.
         optimize: what its firmware is compiled for: few cycles, or little code. Not of the board: who exports chooses.
+        place: the RAM that start-up copies tables of the network into, "none", or "auto" for the largest beside
+            `ram_region`. Not of the board either.
         power: what it draws; None where no figure for this chip at this clock is at hand, and then nothing has energy.
         sources: where the figures come from.
         calibration: what `timing` was learned from; None where it is the file's own.
@@ -144,6 +158,7 @@ class Target:
     sources: tuple[str, ...] = ()
     calibration: Calibration | None = None
     optimize: Optimize = "speed"
+    place: str = NOWHERE
 
     def region(self, name: str) -> Region:
         """The region of that name."""
@@ -151,6 +166,21 @@ class Target:
             if region.name == name:
                 return region
         raise TargetError(f"{self.name}: no region named {name!r}; it has {', '.join(r.name for r in self.regions)}")
+
+    @property
+    def placed_region(self) -> Region | None:
+        """The RAM that tables are copied into; None if they stay in Flash. Raises TargetError if there is none such."""
+        if self.place == NOWHERE:
+            return None
+        ram = [region for region in self.regions if region.kind == "ram"]
+        others = [region for region in ram if region.name != self.ram_region]
+        if self.place == ANYWHERE and others:
+            return max(others, key=lambda region: region.size)
+        found = next((region for region in ram if region.name == self.place), None)
+        if found is None:
+            asked = "RAM beside " + self.ram_region if self.place == ANYWHERE else f"RAM named {self.place!r}"
+            raise TargetError(f"{self.name}: no {asked} to place tables in; it has {', '.join(r.name for r in ram)}")
+        return found
 
     @property
     def flash_bytes(self) -> int:

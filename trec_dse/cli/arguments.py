@@ -76,6 +76,12 @@ def _target(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
         choices=("speed", "size"),
         help="compile for few cycles (the default), or for a tenth less code at a few per cent more cycles",
     )
+    parser.add_argument(
+        "--place",
+        metavar="R",
+        help="the RAM that start-up copies weights and tables into: none (the default), auto for the largest beside "
+        "the board's SRAM, or a region of its file, such as CCM; layers that have no room stay in Flash",
+    )
 
 
 def _cycles(parser: argparse.ArgumentParser, default: str = "file") -> None:

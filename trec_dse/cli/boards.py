@@ -24,13 +24,14 @@ def board_of(args: argparse.Namespace) -> Target:
 
 
 def plain_board_of(args: argparse.Namespace) -> Target:
-    """The board of --target as its file has it, its firmware optimised as --optimize says."""
+    """The board of --target as its file has it, its firmware as --optimize and --place say."""
     return optimized(load_target(plugins.data_file("targets", args.target, ".toml", TargetError)), args)
 
 
 def optimized(target: Target, args: argparse.Namespace) -> Target:
-    """`target` as --optimize wants it, or as it is without that option."""
-    return target if args.optimize is None else replace(target, optimize=args.optimize)
+    """`target` as --optimize and --place want it, or as it is without these options."""
+    target = target if args.optimize is None else replace(target, optimize=args.optimize)
+    return target if args.place is None else replace(target, place=args.place)
 
 
 def other_choice(target: Target) -> Target:

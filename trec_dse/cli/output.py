@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trec_dse.objectives import Objective
-from trec_dse.results import Cost, Evaluation, TrialRecord
+from trec_dse.results import Cost, Evaluation, PlacedCost, TrialRecord
 
 KIB = 1024
 
@@ -64,6 +64,7 @@ def cost_json(cost: Cost) -> dict[str, int | float | None]:
         "p50_cycles": cost.p50_cycles,
         "p99_cycles": cost.p99_cycles,
         "worst_cycles": cost.worst_cycles,
+        "placed_bytes": 0 if cost.placed is None else cost.placed.n_bytes,
         "latency_ms": cost.latency_ms,
         "energy_mj": cost.energy_mj,
     }
@@ -92,6 +93,8 @@ def print_cost(cost: Cost) -> None:
     print(f"SRAM     {cost.sram_bytes / KIB:8.2f} KiB = arena {arena:,} + static {static:,} + stack {stack:,} B")
     weights, code = cost.weight_bytes, cost.code_bytes
     print(f"Flash    {cost.flash_bytes / KIB:8.2f} KiB = weights and tables {weights:,} + code {code:,} B")
+    if cost.placed is not None:
+        print(placed_text(cost.placed))
     print(f"MACs     {cost.macs:,} (dense {cost.dense_macs:,})")
     print(f"latency  {cost.latency_ms:8.2f} ms = {cost.cycles:,} cycles at {cost.clock_hz / 1e6:.0f} MHz")
     if cost.p50_cycles is not None and cost.p99_cycles is not None:
@@ -101,6 +104,14 @@ def print_cost(cost: Cost) -> None:
         print("energy   unknown: the board's file has no [power]")
     else:
         print(f"energy   {cost.energy_mj:8.3f} mJ = {cost.latency_ms:.2f} ms at {cost.run_mw:.1f} mW")
+
+
+def placed_text(placed: PlacedCost) -> str:
+    """Which tables are copied out of Flash, and what that saves."""
+    size = f"{placed.n_bytes / KIB:8.2f} KiB of {placed.room:,} B in {placed.region}"
+    if not placed.layers:
+        return f"placed   {size}: no layer's tables fit, all stay in Flash"
+    return f"placed   {size}: {', '.join(placed.layers)}; {placed.saved_cycles:,} cycles fewer"
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

@@ -1,13 +1,53 @@
 """Work that the cycle model charges to every operator alike, beside what each reports of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from trec_dse.graph import IntWeights, Op, Shape, Window, Work
 
 CALL, WIDE = "kernel_call", "wide_output"
+_A_CACHE = 64  # lines; below are the line memories in front of a Flash
 _LONG_SHIFT = 32  # shifts up to here need the whole 64-bit product, beyond its upper half does (trec_types.h)
+
+
+@dataclass(frozen=True)
+class TableReads:
+    """What a unit of work reads of an operator's tables.
+
+    Attributes:
+        n_bytes: one behind the other, so that a line serves all that lies in it.
+        streams: places that are read by turns; n_pieces: reads, each of a line of its own where fewer lines are held.
+        stays: a cache keeps what is read again, for it is a few channels of a part of the kernels at a time.
+    """
+
+    n_bytes: float
+    streams: int = 1
+    n_pieces: float = 0.0
+    stays: bool = False
+
+
+# Kernels that multiply four rows at a time load a weight once for them. An output has a bias, a factor and a shift, 9
+# bytes, read once for every four rows where rows come in fours. Depthwise kernels read taps that lie a row of channels
+# apart.
+TABLE_READS: Mapping[str, TableReads] = {
+    "conv_mac": TableReads(1 / 4),
+    "conv_output": TableReads(9 / 4),
+    "dense_words": TableReads(16, 4, 4),
+    "dense_word": TableReads(4),
+    "dense_rest": TableReads(1),
+    "dense_output": TableReads(9, 4, 3),
+    "depthwise_mac": TableReads(1, 12, 1),
+    "depthwise_output": TableReads(9, 12, 3),
+    "gru_words": TableReads(16, 4, 4),
+    "gru_value": TableReads(0, 12, 17),
+    "slice_mac": TableReads(1 / 4, stays=True),
+    "slice_output": TableReads(9 / 4, stays=True),
+    "strip_hash_mac": TableReads(1 / 4, stays=True),
+    "strip_mac": TableReads(1 / 4, stays=True),
+    "strip_output": TableReads(9 / 4, stays=True),
+}
 
 
 def work_of(op: Op, inputs: Sequence[Shape], wide_share: float, *, worst: bool) -> tuple[Work, ...]:
@@ -16,6 +56,22 @@ def work_of(op: Op, inputs: Sequence[Shape], wide_share: float, *, worst: bool) 
     if wide_share > 0:
         common.append(Work(WIDE, wide_share * float(np.prod(op.output_shape(*inputs)))))
     return (*common, *op.work(*inputs, worst=worst))
+
+
+def lines_read(op: Op, inputs: Sequence[Shape], *, line_bytes: int, n_lines: int) -> float | None:
+    """Lines of an operator's tables that an inference reads through a memory of so many lines.
+
+    None is kept for the next block of rows. None for an operator of whose reads nothing is known.
+    """
+    known = [
+        (TABLE_READS[item.kind], item.amount) for item in op.work(*inputs, worst=False) if item.kind in TABLE_READS
+    ]
+    total = 0.0
+    for reads, amount in known:
+        if not (reads.stays and n_lines >= _A_CACHE):
+            pieces = reads.n_pieces if n_lines <= reads.streams else 0.0
+            total += amount * max(pieces, reads.n_bytes / line_bytes)
+    return total if known else None
 
 
 def wide_share(op: Op, inputs: Sequence[Shape], weights: IntWeights) -> float:

@@ -14,7 +14,8 @@ from trec_dse.resources import cache_folder, package_folder
 from trec_dse.twin.decode import Exit
 from trec_dse.twin.engine import Engine, UcError, unicorn
 from trec_dse.twin.places import Places, Steps, Tally
-from trec_dse.twin.timing import Block, Cache, CoreTiming
+from trec_dse.twin.timing import Block, CoreTiming
+from trec_dse.twin.waits import Cache
 
 Learn = Callable[[int, int], Block]
 Refuse = Callable[[int], None]

@@ -1,26 +1,13 @@
 """What a core and the memories behind it cost, as data for the hooks that run while the firmware does."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from trec_dse.target import FlashTiming, Target
+from trec_dse.target import Target
 from trec_dse.twin import cortex_m0plus, cortex_m3, cortex_m4, cortex_m7
 from trec_dse.twin.decode import Exit, Instruction, decode
-
-
-@dataclass(frozen=True)
-class Cache:
-    """A set-associative cache with least-recently-used replacement; `miss` in cycles.
-
-    `reads_ahead`: the line behind the latest one is fetched meanwhile and costs nothing.
-    """
-
-    n_sets: int
-    n_ways: int
-    line_bytes: int
-    miss: int
-    reads_ahead: bool = False
+from trec_dse.twin.waits import Cache, in_front_of_flash, permille, slow_ranges
 
 
 @dataclass(frozen=True)
@@ -66,15 +53,6 @@ class Block:
     aligned: int
 
 
-# Cortex-M4: the manual's rules give 0.927 of twelve published run times on average; 1078/1000 centres them.
-_M4_PERMILLE = 1078
-# Cortex-M7: effective cost of a 32-byte line from Flash or SRAM1, set on seven published run times.
-_M7_LINE = 4
-_DTCM_ORIGIN = 0x2000_0000
-_DTCM_BYTES: Mapping[str, int] = {"stm32f7": 64 * 1024, "stm32h7": 128 * 1024}
-_LINE_BYTES: Mapping[str, int] = {"none": 8, "prefetch": 8, "art": 16}
-
-
 def core_timing(target: Target) -> CoreTiming:
     """The timing of a target's core and Flash."""
     if target.core == "cortex-m7":
@@ -87,7 +65,6 @@ def core_timing(target: Target) -> CoreTiming:
     # A branch refills two stages, and there are no wide targets to fetch twice; faults are told by the core itself.
     return replace(
         timing,
-        permille=1000,
         indirect=0,
         misaligned=0,
         never_unaligned=True,
@@ -97,10 +74,9 @@ def core_timing(target: Target) -> CoreTiming:
 
 def _in_order(target: Target) -> CoreTiming:
     """A Cortex-M4 and the memory in front of it: lines that the accelerator holds, or the one just read."""
-    flash = target.region(target.flash_region)
-    code, data = _in_front_of_flash(target.flash)
+    code, data = in_front_of_flash(target)
     return CoreTiming(
-        permille=_M4_PERMILLE,
+        permille=permille(target),
         taken=1,
         indirect=1,
         misaligned=1,
@@ -108,41 +84,25 @@ def _in_order(target: Target) -> CoreTiming:
         unaligned=1,
         code=code,
         data=data,
-        data_ranges=((flash.origin, flash.origin + flash.size),),
+        data_ranges=slow_ranges(target),
         block_cycles=cortex_m4.block_cycles,
         is_unified=target.flash.accelerator == "serial",
     )
 
 
-def _in_front_of_flash(flash: FlashTiming) -> tuple[Cache, Cache]:
-    """For code and for data. What rests on no document is said in docs/boards.md."""
-    wait = flash.wait_states
-    if flash.accelerator == "code_cache":  # nRF52: a miss is noticed one cycle late; every word of data is waited for
-        return Cache(flash.code_bytes // 32, 2, 16, wait + 1), Cache(1, 1, 4, wait)
-    if flash.accelerator == "serial":  # RP2040: two ways; each word is a transfer of its own
-        both = Cache(flash.code_bytes // 8, 2, 4, wait)
-        return both, both
-    line = _LINE_BYTES[flash.accelerator]
-    n_code, n_data = (max(1, size // line) for size in (flash.code_bytes, flash.data_bytes))
-    reads_ahead = flash.accelerator == "prefetch"
-    return Cache(1, n_code, line, wait, reads_ahead=reads_ahead), Cache(1, n_data, line, wait)
-
-
 def _cortex_m7(target: Target) -> CoreTiming:
-    """Caches of 32-byte lines, 2 and 4 ways (AN4667), in front of all but the tightly coupled RAM."""
-    flash, ram = target.region(target.flash_region), target.region(target.ram_region)
-    coupled_end = _DTCM_ORIGIN + _DTCM_BYTES.get(target.platform, 0)
-    slow_ram = (min(max(ram.origin, coupled_end), ram.origin + ram.size), ram.origin + ram.size)
+    """Caches in front of all but the tightly coupled RAM."""
+    code, data = in_front_of_flash(target)
     return CoreTiming(
-        permille=1000,
+        permille=permille(target),
         taken=0,
         indirect=0,
         misaligned=0,
         mispredicted=6,
         unaligned=3,
-        code=Cache(target.flash.code_bytes // 64, 2, 32, _M7_LINE),
-        data=Cache(target.flash.data_bytes // 128, 4, 32, _M7_LINE),
-        data_ranges=((flash.origin, flash.origin + flash.size), slow_ram),
+        code=code,
+        data=data,
+        data_ranges=slow_ranges(target),
         block_cycles=cortex_m7.block_cycles,
     )
 

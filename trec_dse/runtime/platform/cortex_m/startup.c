@@ -13,6 +13,10 @@ typedef void (*handler)(void);
 
 /* Where link.ld puts the initialized and the zeroed variables. */
 extern const uint32_t trec_data_load[];
+#if TREC_PLACES_TABLES
+extern const uint32_t trec_placed_load[];
+extern uint32_t trec_placed_start[], trec_placed_end[];
+#endif
 extern uint32_t trec_data_start[], trec_data_end[], trec_bss_start[], trec_bss_end[];
 
 int main(void);
@@ -72,6 +76,12 @@ void Reset_Handler(void)
     for (uint32_t *to = trec_data_start; to < trec_data_end; to++) {
         *to = *from++;
     }
+#if TREC_PLACES_TABLES
+    from = trec_placed_load;
+    for (uint32_t *to = trec_placed_start; to < trec_placed_end; to++) {
+        *to = *from++;
+    }
+#endif
     for (uint32_t *to = trec_bss_start; to < trec_bss_end; to++) {
         *to = 0;
     }
