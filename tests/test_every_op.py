@@ -27,7 +27,16 @@ from trec_dse.toolchain import build_host_program, find_host_compiler
 
 OPS = plugins.names("ops")
 CLUSTERING = ("trec_conv2d", "trec_strip_conv2d")
-OTHER_SCRATCH = ("cascade_u4", "gru", "sru", "lookup_conv2d", "pattern_conv2d", "sparse_conv2d", "peeled_conv2d")
+OTHER_SCRATCH = (
+    "cascade_u4",
+    "gru",
+    "sru",
+    "lookup_conv2d",
+    "pattern_conv2d",
+    "sparse_conv2d",
+    "peeled_conv2d",
+    "pruned_conv2d",
+)
 WITH_SCRATCH = ("conv2d", *OTHER_SCRATCH, *CLUSTERING)
 FOUR_BITS = ("cascade_u4", "dense_u4")
 BUILD_ID = "0123456789abcdef"

@@ -43,6 +43,7 @@ ROOMS: list[tuple[str, set[str]]] = [
             "qat",
             "four_bits",
             "lower",
+            "zeros",
             "quantize",
             "cost",
             "firmware",

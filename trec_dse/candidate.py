@@ -19,7 +19,7 @@ ReusedKernels = Literal["first", "telling"]
 PruningHeuristic = Literal["l1", "l2", "taylor", "apoz", "bn_scale", "conductance", "random"]
 PruningSchedule = Literal["one_shot", "agp"]
 PruningUnit = Literal["channels", "weights"]
-KernelForm = Literal["dense", "lookup", "pattern", "sparse", "in_place"]
+KernelForm = Literal["dense", "lookup", "pattern", "sparse", "in_place", "pruned"]
 Optimizer = Literal["sgd", "adamw"]
 LearningSchedule = Literal["one_cycle", "cosine"]
 Bits = Literal[4, 8]
@@ -109,14 +109,16 @@ class KernelConfig:
             convolution with the dictionary, then sums that are looked up. "pattern" keeps few taps of every part of a
             kernel (PatDNN). "sparse" changes nothing but the int8 kernel, which leaves out windows that hold nothing:
             for inputs that are blank in most places. "in_place" changes nothing but the order of the int8 kernel, which
-            goes by rows and columns inside its own input where that makes the arena smaller. "dense" leaves the layer
-            as it is.
+            goes by rows and columns inside its own input where that makes the arena smaller. "pruned" makes the
+            smallest weights zero, one by one, and stores the others alone where that takes less Flash; for dense layers
+            too. "dense" leaves the layer as it is.
         dictionary: k, the vectors of the dictionary, at most 256; no more than the kernels have taps in all.
         terms: s, the vectors that make up a tap of a kernel.
         patterns: different sets of taps that there can be in a layer.
         taps: how many of a 3x3 kernel stay; of another size the same share, rounded, 11 of 25 for 4.
         group: neighbouring input channels of a kernel that lack the same taps; the nearest divisor of C is taken. 1 is
             as published, but only from about 8 on it is fast.
+        share: of the weights of a pruned layer, those that become zero; below a half nothing is won.
     """
 
     form: KernelForm
@@ -125,8 +127,11 @@ class KernelConfig:
     patterns: int = 8
     taps: int = 4
     group: int = 8
+    share: float = 0.9
 
     def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise CandidateError(f"share is {self.share}; it must lie between 0 and 1")
         if not 1 <= self.dictionary <= MAX_DICTIONARY:
             raise CandidateError(f"dictionary is {self.dictionary}; it must lie in 1..{MAX_DICTIONARY}")
         if not 1 <= self.terms <= self.dictionary:
@@ -344,6 +349,8 @@ class Candidate:
         for layer, share in self.pruning.items():
             if not 0 <= share < 1:
                 raise CandidateError(f"pruning share of {layer!r} is {share}; it must lie in [0, 1)")
+        if self.recipe.quantization.qat_epochs and any(config.form == "pruned" for config in self.kernels.values()):
+            raise CandidateError("training in int8 would bring pruned weights back; leave out one of the two")
         if self.trec is not None and self.recipe.quantization.bits == 4:
             raise CandidateError("clustering in 4 bits has no kernel; leave `trec` out, or take 8 bits")
 
@@ -360,8 +367,17 @@ def plain_data(candidate: Candidate) -> dict[str, object]:
         del data["recipe"]["reused_kernels"]
     if not candidate.recipe.training.teacher:
         del data["recipe"]["training"]["teacher"]
+    data["kernels"] = {name: plain_kernel(config) for name, config in candidate.kernels.items()}
     if not candidate.kernels:
         del data["kernels"]
+    return data
+
+
+def plain_kernel(config: KernelConfig) -> dict[str, object]:
+    """`config` as plain containers, for keys."""
+    data = asdict(config)
+    if config.form != "pruned":
+        del data["share"]
     return data
 
 

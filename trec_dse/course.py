@@ -49,9 +49,10 @@ from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import calibrate, quantize, quantize_own_scales, quantize_with
 from trec_dse.reuse import telling_kernels_first
-from trec_dse.sparse.apply import apply_kernels, hold_patterns, resolve_kernels
+from trec_dse.sparse.apply import apply_kernels, dense_layers, hold_patterns, resolve_kernels
 from trec_dse.train import Aids, train
 from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes
+from trec_dse.zeros import without_zeros
 
 PRUNED_RATE, TREC_RATE, QAT_RATE = 0.4, 0.1, 0.1  # learning rates of the fine-tuning phases, as shares of the recipe's
 FOUR_BITS_RATE, FROZEN_RATE = 0.4, 0.1
@@ -98,7 +99,8 @@ class Course:
         dense = fold_batch_norms(self._fine_tuned())
         if recipe.reused_kernels == "telling":
             dense = telling_kernels_first(dense, configs, images)
-        kernels = resolve_kernels(self.candidate.kernels, conv_shapes(dense, dataset.input_shape))
+        shapes = conv_shapes(dense, dataset.input_shape)
+        kernels = resolve_kernels(self.candidate.kernels, shapes, dense_layers(dense))
         stored = apply_kernels(dense, kernels)
         model = with_trec(stored, self.candidate, configs, images)
         hold_patterns(model, stored)
@@ -107,7 +109,8 @@ class Course:
         if recipe.quantization.bits == 4:
             return self._in_four_bits(source, images, accuracy)
         if not recipe.quantization.qat_epochs:
-            return Trained(settled(quantize(source, nhwc(images), recipe.quantization)), source, accuracy)
+            graph = without_zeros(quantize(source, nhwc(images), recipe.quantization))
+            return Trained(settled(graph), source, accuracy)
         ranges = calibrate(source, nhwc(images), recipe.quantization)
         network = QatNetwork(source, ranges, learn_hashes=recipe.hash_gradient != "none")
         self._phase("qat", network, teacher=dense)

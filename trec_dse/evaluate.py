@@ -20,7 +20,15 @@ import torch
 from torch import nn
 
 from trec_dse import codec, datasets
-from trec_dse.candidate import Candidate, KernelConfig, TrecConfig, TrecPolicy, content_key, plain_data
+from trec_dse.candidate import (
+    Candidate,
+    KernelConfig,
+    TrecConfig,
+    TrecPolicy,
+    content_key,
+    plain_data,
+    plain_kernel,
+)
 from trec_dse.codegen import generate, kernel_sources, network_calls
 from trec_dse.cost import estimate, relative_time, violations, with_notes
 from trec_dse.course import Course, Say, calibration_images, four_bit_graph, nhwc, with_trec
@@ -37,12 +45,13 @@ from trec_dse.placement import ALL_IN_FLASH, Placement, place
 from trec_dse.prune import fold_batch_norms, prune
 from trec_dse.quantize import quantize, quantize_own_scales, with_clusters
 from trec_dse.results import NO_LIMITS, Cost, EvaluateRequest, Evaluation, Limits, RungResult
-from trec_dse.sparse.apply import apply_kernels, resolve_kernels
+from trec_dse.sparse.apply import apply_kernels, dense_layers, resolve_kernels
 from trec_dse.store import GRAPH, load_graph, save_float_weights, save_graph
 from trec_dse.target import Target
 from trec_dse.toolchain import find_target_compiler
 from trec_dse.trec.apply import conv_shapes
 from trec_dse.trec.policy import ConvShape, Decision, decide, relative_operations
+from trec_dse.zeros import without_zeros
 
 N_FORESEEN = 32  # images on which an untrained network's clustering is compared with none
 N_UNTRAINED = 8  # images on which an untrained network's clusters are counted
@@ -126,7 +135,7 @@ def price(candidate: Candidate, target: Target, dataset: Dataset, limits: Limits
         "data": dataset.sha256,
     }
     if kernels:
-        effective["kernels"] = {name: asdict(config) for name, config in kernels.items()}
+        effective["kernels"] = {name: plain_kernel(config) for name, config in kernels.items()}
     graph = _untrained_int8(model, trec, candidate, dataset)
     cost = with_notes(cost_of(graph, target), trec.reasons)
     return Price(content_key(effective), trec, cost, violations(cost, target, limits))
@@ -146,7 +155,7 @@ def _untrained(
 ) -> tuple[nn.Module, dict[str, KernelConfig], Decision]:
     model = build_model(candidate, dataset.input_shape, dataset.n_classes).eval()
     model = fold_batch_norms(_pruned(model, candidate, dataset))
-    kernels = resolve_kernels(candidate.kernels, conv_shapes(model, dataset.input_shape))
+    kernels = resolve_kernels(candidate.kernels, conv_shapes(model, dataset.input_shape), dense_layers(model))
     model = apply_kernels(model, kernels, rounds=0)
     return model, kernels, _decision(model, candidate, dataset, target)
 
@@ -156,7 +165,7 @@ def _untrained_int8(model: nn.Module, trec: Decision, candidate: Candidate, data
     if candidate.recipe.quantization.bits == 4:
         return quantize_own_scales(four_bit_graph(lower(model, dataset.input_shape), dataset, images))
     source = lower(with_trec(model, candidate, trec.configs, images), dataset.input_shape)
-    return settled(quantize(source, nhwc(images)))
+    return settled(without_zeros(quantize(source, nhwc(images))))
 
 
 def cost_of(graph: QuantizedGraph, target: Target, clusters: Mapping[str, Sequence[int]] | None = None) -> Cost:
@@ -283,7 +292,8 @@ def clustering_error(candidate: Candidate, configs: dict[str, TrecConfig], datas
     images = calibration_images(dataset, N_FORESEEN)
     model = build_model(candidate, dataset.input_shape, dataset.n_classes).eval()
     dense = fold_batch_norms(_pruned(model, candidate, dataset))
-    dense = apply_kernels(dense, resolve_kernels(candidate.kernels, conv_shapes(dense, dataset.input_shape)))
+    shapes = conv_shapes(dense, dataset.input_shape)
+    dense = apply_kernels(dense, resolve_kernels(candidate.kernels, shapes, dense_layers(dense)))
     clustered = with_trec(dense, candidate, configs, images).eval()
     with torch.no_grad():
         logits = dense(images)

@@ -28,14 +28,14 @@ from trec_dse.ops.sparse_conv2d import SparseConv2d
 from trec_dse.ops.sru import Sru
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
-from trec_dse.sparse.gather import GatherConv2d, InPlaceConv2d
+from trec_dse.sparse.gather import GatherConv2d, InPlaceConv2d, PrunedConv2d, PrunedLinear
 from trec_dse.sparse.lookup import LookupConv2d as LookupModule
 from trec_dse.sparse.pattern import PatternConv2d as PatternModule
 from trec_dse.trec.conv import TrecConv2d as TrecModule
 from trec_dse.trec.recurrent import GruRecurrence, ImageToSequence, LastStep, SruRecurrence
 
 OWN = (
-    *(TrecModule, LookupModule, PatternModule, GatherConv2d, InPlaceConv2d),
+    *(TrecModule, LookupModule, PatternModule, GatherConv2d, InPlaceConv2d, PrunedConv2d, PrunedLinear),
     *(ImageToSequence, SruRecurrence, GruRecurrence, LastStep),
 )
 
@@ -253,6 +253,11 @@ def _scales(layer: nn.Conv2d | nn.Linear) -> FloatWeights:
     return {"scales": _array(scales)} if is_whole else {}
 
 
+def _kept(layer: nn.Conv2d | nn.Linear) -> torch.Tensor:
+    """The weights; of a layer that is pruned one by one, without those that went."""
+    return layer.kept if isinstance(layer, PrunedConv2d | PrunedLinear) else layer.weight
+
+
 def _pair(value: Any) -> tuple[int, int]:
     first, second = value if isinstance(value, tuple) else (value, value)
     return int(first), int(second)
@@ -270,7 +275,7 @@ def _convolution(b: _Builder, node: fx.Node, source: fx.Node, conv: nn.Conv2d) -
     window = b.window(node, source, conv)
     bias = _bias(conv, conv.out_channels)
     if conv.groups == 1:
-        kernels = _array(conv.weight.permute(0, 2, 3, 1))
+        kernels = _array(_kept(conv).permute(0, 2, 3, 1))
         weights = {"weights": kernels, "bias": bias, **_scales(conv)}
         kind = next((op for module, op in _SPECIAL if isinstance(conv, module)), Conv2d)
         b.add(node, kind(conv.out_channels, window), [source], weights)
@@ -312,7 +317,7 @@ def _pattern(b: _Builder, node: fx.Node, source: fx.Node, layer: PatternModule) 
 
 def _linear(b: _Builder, node: fx.Node, source: fx.Node, layer: nn.Linear) -> None:
     shape = b.shape_of(source)
-    kernels = layer.weight.detach()
+    kernels = _kept(layer).detach()
     if len(shape) == 3:
         if source.name not in b.flattened and shape[:2] != (1, 1):
             raise UnsupportedError(f"layer {node.target!r} reads an image; flatten it first")

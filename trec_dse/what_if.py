@@ -34,6 +34,7 @@ from trec_dse.store import load_float, load_graph
 from trec_dse.target import Target
 from trec_dse.trec.conv import TrecConv2d as TrecModule
 from trec_dse.trec.policy import ConvShape
+from trec_dse.zeros import without_zeros
 
 HASH_BITS = (1, 2, 3, 4, 5, 6, 8)
 POLICIES: tuple[SlicePolicy, ...] = ("channels", "kernel_row", "whole")
@@ -138,7 +139,8 @@ def reclustered(network: TrainedNetwork, configs: Mapping[str, TrecConfig]) -> G
 def _answer(network: TrainedNetwork, configs: Mapping[str, TrecConfig]) -> WhatIfPoint:
     images = nhwc(calibration_images(network.dataset, network.candidate.recipe.n_calibration))
     try:
-        graph = settled(quantize(reclustered(network, configs), images, network.candidate.recipe.quantization))
+        graph = quantize(reclustered(network, configs), images, network.candidate.recipe.quantization)
+        graph = settled(without_zeros(graph))
     except (CandidateError, UnsupportedError) as problem:
         return WhatIfPoint(configs=dict(configs), refusal=str(problem))
     return _point(network, graph)

@@ -49,3 +49,12 @@ def activation(random: np.random.Generator) -> Activation:
 def single(op: Op, shape: Shape, weights: FloatWeights) -> Graph:
     """A network of one operator."""
     return Graph(shape, (Node(op.kind, op, (INPUT,)),), {op.kind: weights})
+
+
+def sparse(random: np.random.Generator, weights: FloatArray) -> FloatArray:
+    """Weights (M, ...) of which half to nearly all are 0; now and then all of the last output's."""
+    kept = np.where(random.random(weights.shape) < random.uniform(0.5, 0.98), 0.0, weights)
+    if len(weights) > 1 and random.random() < 0.3:
+        kept[-1] = 0.0
+    kept.reshape(len(kept), -1)[0, 0] = 1.0
+    return kept

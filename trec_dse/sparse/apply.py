@@ -1,13 +1,13 @@
 """Which convolutions of a network get which kernels, and how they are put in place."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor, nn
 
 from trec_dse.candidate import KernelConfig, KernelForm
 from trec_dse.errors import CandidateError
-from trec_dse.sparse.gather import GatherConv2d, InPlaceConv2d
+from trec_dse.sparse.gather import GatherConv2d, InPlaceConv2d, PrunedConv2d, PrunedLinear
 from trec_dse.sparse.lookup import FIT_ROUNDS, LookupLayer
 from trec_dse.sparse.pattern import PatternConv2d
 from trec_dse.trec.conv import TrecConv2d
@@ -19,24 +19,37 @@ _MAKERS: dict[KernelForm, Callable[[nn.Conv2d, KernelConfig, int], nn.Module]] =
     "pattern": PatternConv2d.from_conv,
     "sparse": GatherConv2d.from_conv,
     "in_place": InPlaceConv2d.from_conv,
+    "pruned": PrunedConv2d.from_conv,
 }
 
 
-def resolve_kernels(asked: Mapping[str, KernelConfig], shapes: Mapping[str, ConvShape]) -> dict[str, KernelConfig]:
-    """The config of every convolution that does not stay as it is, fitted to its shape; in network order.
+def dense_layers(model: nn.Module) -> tuple[str, ...]:
+    """Names of the fully connected layers, which can be pruned weight by weight as convolutions can."""
+    return tuple(name for name, module in model.named_modules() if type(module) is nn.Linear)
 
-    "*" stands for those larger than 1x1 that are not named. Raises CandidateError for a name that is no convolution.
+
+def resolve_kernels(
+    asked: Mapping[str, KernelConfig], shapes: Mapping[str, ConvShape], dense: Collection[str] = ()
+) -> dict[str, KernelConfig]:
+    """The config of every layer that does not stay as it is, fitted to its shape; convolutions in network order.
+
+    "*" stands for convolutions larger than 1x1 that are not named. Raises CandidateError for a name that is none, nor,
+    where single weights shall go, a layer in `dense`.
     """
-    missing = [name for name in asked if name != ALL and name not in shapes]
+    linear = {name: config for name, config in asked.items() if name in dense and config.form == "pruned"}
+    missing = [name for name in asked if name != ALL and name not in shapes and name not in linear]
     if missing:
-        raise CandidateError(f"kernels are asked for {', '.join(missing)}; the convolutions are {', '.join(shapes)}")
+        raise CandidateError(
+            f"kernels are asked for {', '.join(missing)}; the convolutions are {', '.join(shapes)}"
+            + (f", and {', '.join(dense)} can be pruned" if dense else "")
+        )
     found: dict[str, KernelConfig] = {}
     for name, shape in shapes.items():
         is_larger = shape.kernel_h * shape.kernel_w > 1
         config = asked.get(name, asked.get(ALL) if is_larger else None)
         if config is not None and config.form != "dense":
             found[name] = _fitted(config, shape)
-    return found
+    return {**found, **{name: KernelConfig("pruned", share=config.share) for name, config in linear.items()}}
 
 
 def apply_kernels(model: nn.Module, configs: Mapping[str, KernelConfig], rounds: int = FIT_ROUNDS) -> nn.Module:
@@ -46,10 +59,14 @@ def apply_kernels(model: nn.Module, configs: Mapping[str, KernelConfig], rounds:
     """
     changed = copy.deepcopy(model)
     for name, config in configs.items():
-        conv = changed.get_submodule(name)
-        assert isinstance(conv, nn.Conv2d)
+        layer = changed.get_submodule(name)
         parent, _, attribute = name.rpartition(".")
-        setattr(changed.get_submodule(parent), attribute, _MAKERS[config.form](conv, config, rounds))
+        if isinstance(layer, nn.Linear):
+            made: nn.Module = PrunedLinear.from_linear(layer, config)
+        else:
+            assert isinstance(layer, nn.Conv2d)
+            made = _MAKERS[config.form](layer, config, rounds)
+        setattr(changed.get_submodule(parent), attribute, made)
     return changed
 
 
@@ -74,5 +91,7 @@ def _fitted(config: KernelConfig, shape: ConvShape) -> KernelConfig:
         return KernelConfig(config.form, patterns=config.patterns, taps=taps, group=group)
     if config.form in ("sparse", "in_place"):
         return KernelConfig(config.form)
+    if config.form == "pruned":
+        return KernelConfig(config.form, share=config.share)
     size = min(config.dictionary, shape.kernel_h * shape.kernel_w * shape.out_channels)
     return KernelConfig(config.form, dictionary=size, terms=min(config.terms, size))
