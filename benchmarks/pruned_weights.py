@@ -79,7 +79,7 @@ def measured(name: str, zeros: float, targets: list[Target], compiler: Compiler)
     levels = dense.weights["layer"]["weights"]
     bitmap = sizes[0] - levels.size + -(-levels.size // 8) + int((levels != 0).sum())
     pairs = tuple((cycles(dense, board, compiler), cycles(pruned, board, compiler)) for board in targets)
-    return Row(name, zeros, *sizes, bitmap, pairs)
+    return Row(name, zeros, sizes[0], sizes[1], bitmap, pairs)
 
 
 def main() -> None:
