@@ -104,8 +104,11 @@ static inline trec_stack_divisor trec_stack_divisor_of(uint32_t count, const tre
     return (trec_stack_divisor){2 * count, twice_one, start};
 }
 
+/* Sums over which their means are written: a compiler must not take them for different memory. */
+typedef int32_t __attribute__((may_alias)) trec_stack_sum;
+
 /* The means of a pair of sums. */
-static inline void trec_stack_divide_pair(const int32_t *sums, const trec_stack_divisor *d, int16_t *centroid)
+static inline void trec_stack_divide_pair(const trec_stack_sum *sums, const trec_stack_divisor *d, int16_t *centroid)
 {
     const uint32_t first = ((uint32_t)sums[0] * d->twice_one + d->start) / d->twice_count;
     const uint32_t second = ((uint32_t)sums[1] * d->twice_one + d->start) / d->twice_count;
@@ -119,7 +122,7 @@ static inline void trec_stack_divide(const trec_stack *s, const trec_means *mean
 {
     const int32_t size = 8 * s->n_pairs;
     for (int32_t first = 0; first < s->n; first += 4) {
-        const int32_t *sums = s->sums + first / 4 * size;
+        const trec_stack_sum *sums = s->sums + first / 4 * size;
         int16_t *block = centroids + first / 4 * size;
         trec_stack_divisor divisors[4];
         for (int32_t c = 0; c < 4; c++) {
