@@ -1,24 +1,28 @@
-"""How fast the twin runs firmware with its memory model, and whether it counts the same twice: a board of each core.
+"""How fast the twin runs firmware with its memory model, and whether it counts the same twice, and what QEMU counts.
 
-CifarNet, dense and in slices, at a width that takes a second or so. Speed is instructions of the
-network's run per second of this process's CPU time, the memory model's stalls counted; the aim is 25 million. QEMU as a
-second engine is not here: its boards are not ours, so that only instructions could be compared.
+CifarNet, dense and in slices, at a width that takes a second or so, on a board of each core. Speed is instructions of
+the network's run per second of this process's CPU time, the memory model's stalls counted; the aim is 25 million.
+Where QEMU is installed, the same object files run there, and instructions and answers have to be the twin's.
 
     python benchmarks/twin.py --runs 3
 """
 
 import argparse
+import shutil
 import time
 from statistics import median
 
+import numpy as np
 import torch
 from common import Counted, Figure, counted, linked, show, smooth_image
 
 from trec_dse.candidate import Candidate, TrecPolicy
 from trec_dse.datasets import placeholder
 from trec_dse.evaluate import untrained_graph
+from trec_dse.executors import qemu
+from trec_dse.graph import QuantizedGraph
 from trec_dse.resources import data_folder
-from trec_dse.target import load_target
+from trec_dse.target import Target, load_target
 
 WIDTHS = {"nucleo-g0b1re": 0.25, "nucleo-f207zg": 0.25, "stm32f469i-disco": 1.0, "stm32f746g-disco": 1.0}
 GOAL = 25.0  # million instructions a second
@@ -45,6 +49,21 @@ def figures_of(board: str, name: str, n_runs: int) -> list[Figure]:
         Figure(f"{title}: cycles an instruction", first.answer.cycles / first.n_instructions, ""),
         Figure(f"{title}: speed", speed, "M/s", GOAL, speed >= GOAL),
         Figure(f"{title}: different counts in {n_runs} runs", len(different), "", 1, len(different) == 1),
+        *other_opinion(graph, target, first, title),
+    ]
+
+
+def other_opinion(graph: QuantizedGraph, target: Target, twin: Counted, title: str) -> list[Figure]:
+    """What QEMU says of the same kernels and image; nothing where it is not installed."""
+    if shutil.which(qemu.PROGRAM) is None:
+        return []
+    with linked(graph, qemu.emulated(target)) as firmware, qemu.open(firmware.elf, target) as executor:
+        answer = executor.infer(smooth_image(graph.input_shape))
+        n_more = executor.n_instructions - twin.n_instructions
+    n_wrong = int(np.count_nonzero(answer.output != twin.answer.output))
+    return [
+        Figure(f"{title}: instructions that QEMU counts more", n_more, "", 0, n_more == 0),
+        Figure(f"{title}: bytes that QEMU answers otherwise", n_wrong, "", 0, n_wrong == 0),
     ]
 
 

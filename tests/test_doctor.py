@@ -55,6 +55,14 @@ def test_boards_are_optional() -> None:
     assert doctor.flash_tools_check({"openocd": "/usr/bin/openocd", "pyocd": None}).found == "openocd"
 
 
+def test_a_second_emulator_is_optional() -> None:
+    nothing = doctor.second_engine_check(None)
+    assert (nothing.ok, nothing.is_needed, nothing.found) == (False, False, "none")
+    assert nothing.fix.startswith("run: sudo apt-get install qemu-system-arm")
+    found = doctor.second_engine_check("/usr/bin/qemu-system-arm")
+    assert (found.ok, found.found, found.fix) == (True, "/usr/bin/qemu-system-arm", "")
+
+
 def test_a_cache_folder_that_does_not_exist_yet_is_judged_by_its_parent(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     assert doctor.cache_check(folder) == Check("cache", True, str(folder))

@@ -13,7 +13,7 @@ from tiny_network import tiny_files
 from twin_programs import M4
 
 from trec_dse.errors import InputError
-from trec_dse.executors.twin import _Process
+from trec_dse.executors.twin import _Twin
 from trec_dse.firmware import build_firmware, speak_text, write_export
 from trec_dse.plugins import data_names
 from trec_dse.resources import data_folder, package_folder
@@ -60,7 +60,7 @@ class Runner:
 def opened(target: Target, folder: Path) -> Iterator[Runner]:
     write_export(folder, target, tiny_files(), [])
     speak_text(folder, "ic01")
-    process = _Process(build_firmware(folder, target).elf, target)
+    process = _Twin(build_firmware(folder, target).elf, target)
     try:
         with serial.serial_for_url(process.port, timeout=1) as line:
             runner = Runner(line)

@@ -20,6 +20,7 @@ BROKEN_UNICORN_VERSION = "2.1.4"
 NEEDED_DISK_GIB = 2.0
 _FLASH_TOOLS = ("openocd", "st-flash", "pyocd")
 _SERIAL_GROUP = "dialout"
+_SECOND_ENGINE = "qemu-system-arm"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Check:
     """One thing looked at. `fix` is what to do, empty where nothing is amiss.
 
     Attributes:
-        is_needed: whether the search and the twin cannot work without it; the rest is for real boards.
+        is_needed: whether the search and the twin cannot work without it; the rest is for real boards, or a second
+            opinion.
     """
 
     name: str
@@ -46,6 +48,7 @@ def checks() -> tuple[Check, ...]:
         _compiler("compiler for the boards", find_target_compiler),
         unicorn_check(_version("unicorn")),
         package_check("capstone", "pip install 'trec_dse[twin]'"),
+        second_engine_check(shutil.which(_SECOND_ENGINE)),
         disk_check(cache_folder()),
         cache_check(cache_folder()),
         ports_check([str(port.device) for port in list_ports.comports()]),
@@ -97,6 +100,12 @@ def ports_check(ports: list[str]) -> Check:
     """Serial ports in sight; none is needed for the twin."""
     fix = "" if ports else "plug a board in; the twin works without"
     return Check("serial ports", bool(ports), ", ".join(ports) or "none", fix, is_needed=False)
+
+
+def second_engine_check(path: str | None) -> Check:
+    """QEMU, on which tests and `benchmarks/twin.py` run the firmware once more."""
+    fix = "" if path else f"run: sudo apt-get install {_SECOND_ENGINE}; only a cross-check of the twin needs it"
+    return Check("second emulator", bool(path), path or "none", fix, is_needed=False)
 
 
 def flash_tools_check(tools: dict[str, str | None]) -> Check:

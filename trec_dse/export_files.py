@@ -11,7 +11,7 @@ from trec_dse.toolchain import WARNINGS, Compiler, target_flags, target_librarie
 DEFAULT_STACK_BYTES = 2048
 BOARD_FOLDER = "board"
 FINISHER = "board/rp2040_image.py"  # what is run on a linked ELF of a chip with a second boot stage
-_NO_FAMILY = ("host", "stm32")
+_NO_FAMILY = ("host", "mps2", "stm32")  # what several share, and what is no chip
 # The last word is the checksum; a stage that is too long does not link.
 _SECOND_STAGE = """\
     .boot2 : {{ trec_boot2_start = .; KEEP(*(.boot2)) . = trec_boot2_start + 252; LONG(0) }} > {flash} :code =0

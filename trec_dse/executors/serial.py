@@ -96,7 +96,10 @@ class SerialExecutor:
 
     def close(self) -> None:
         """Give the port back."""
+        unclosed = getattr(self._line, "_socket", None)
         self._line.close()
+        if unclosed is not None:
+            unclosed.close()  # pyserial forgets a socket whose other end is gone
 
     def __enter__(self) -> Self:
         return self
