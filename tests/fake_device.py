@@ -47,13 +47,10 @@ def banner(hello: Hello, **changes: str) -> Answer:
     return lambda request: encode_frame(Frame(request.command | ANSWER_BIT, request.sequence, payload))
 
 
-class FakeDevice:
-    """Answers hello well; to the n-th other request sends what `answers[n]` makes of it, then good answers."""
+class OnPort:
+    """Something behind a pseudo-terminal, at `port`, in a thread of its own while it is entered."""
 
-    def __init__(self, answers: list[Answer] | None = None, hello: Answer = good_answer) -> None:
-        self._answers = list(answers or [])
-        self._hello = hello
-        self.requests: list[Frame] = []
+    def __init__(self) -> None:
         self._device, self._host = os.openpty()
         tty.setraw(self._host)
         self.port = os.ttyname(self._host)
@@ -61,21 +58,17 @@ class FakeDevice:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def _serve(self) -> None:
-        splitter = Splitter()
         while self._stop_read not in (ready := select.select([self._device, self._stop_read], [], [])[0]):
             assert ready
-            for piece in splitter.feed(os.read(self._device, 4096)):
-                try:
-                    request = decode_frame(piece)
-                except ProtocolError:
-                    continue
-                os.write(self._device, self._answer(request))
+            self.take(os.read(self._device, 4096))
 
-    def _answer(self, request: Frame) -> bytes:
-        if request.command == Command.HELLO:
-            return self._hello(request)
-        self.requests.append(request)
-        return self._answers.pop(0)(request) if self._answers else good_answer(request)
+    def take(self, data: bytes) -> None:
+        """What the host has sent."""
+        raise NotImplementedError
+
+    def say(self, data: bytes) -> None:
+        """Send to the host."""
+        os.write(self._device, data)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -88,3 +81,29 @@ class FakeDevice:
         self._thread.join()
         for descriptor in (self._device, self._host, self._stop_read, self._stop_write):
             os.close(descriptor)
+
+
+class FakeDevice(OnPort):
+    """Answers hello well; to the n-th other request sends what `answers[n]` makes of it, then good answers."""
+
+    def __init__(self, answers: list[Answer] | None = None, hello: Answer = good_answer) -> None:
+        super().__init__()
+        self._answers = list(answers or [])
+        self._hello = hello
+        self._splitter = Splitter()
+        self.requests: list[Frame] = []
+
+    def take(self, data: bytes) -> None:
+        """Answer every whole frame."""
+        for piece in self._splitter.feed(data):
+            try:
+                request = decode_frame(piece)
+            except ProtocolError:
+                continue
+            self.say(self._answer(request))
+
+    def _answer(self, request: Frame) -> bytes:
+        if request.command == Command.HELLO:
+            return self._hello(request)
+        self.requests.append(request)
+        return self._answers.pop(0)(request) if self._answers else good_answer(request)

@@ -13,7 +13,9 @@ from twin_programs import BUILD_ID, M4, build, tiny_files
 from trec_dse.device import Executor, Firmware, Int8Array
 from trec_dse.executors import qemu, replay, serial, twin
 from trec_dse.executors.host import HostNetwork
+from trec_dse.executors.metering import MeteringExecutor
 from trec_dse.executors.resuming import Asked, ResumingExecutor
+from trec_dse.metering import Trace
 from trec_dse.plugins import load, names
 from trec_dse.validate import validate
 
@@ -74,12 +76,43 @@ def open_resuming(firmware: Firmware) -> Iterator[Executor]:
         yield second
 
 
+class Meter:
+    """Sees 40 mA at 2 V for as long as the inference under way takes, which it is told before."""
+
+    name, is_live = "fake meter", True
+
+    def __init__(self, cycles: list[int]) -> None:
+        self._cycles = cycles
+
+    def start(self) -> None: ...
+
+    def stop(self) -> Trace:
+        marker = np.repeat([False, True, False], [10, 100, 10])
+        step_s = self._cycles.pop(0) / M4.clock_hz / 100
+        return Trace(step_s, np.full(120, 0.04), np.full(120, 2.0), marker)
+
+    def finish(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def open_metering(firmware: Firmware) -> Iterator[Executor]:
+    with open_twin(firmware) as first:
+        cycles = [first.infer(image).cycles for image in IMAGES]
+    with open_twin(firmware) as device, MeteringExecutor(device, Meter(list(cycles)), M4.clock_hz) as executor:
+        yield executor
+        # 80 mW for as long as all of them took
+        assert executor.energy().mj == pytest.approx(80 * sum(cycles) / len(cycles) / M4.clock_hz)
+
+
 OPENERS = {
     "serial": open_serial,
     "twin": open_twin,
     "replay": open_replay,
     "resuming": open_resuming,
     "qemu": open_qemu,
+    "metering": open_metering,
 }
 
 

@@ -16,12 +16,15 @@ from trec_dse.candidate import Candidate
 from trec_dse.durable import write_text
 from trec_dse.errors import StudyError
 from trec_dse.objectives import Objective, select
+from trec_dse.results import Measurement
 from trec_dse.storage import (
     JOURNAL,
     KEY,
+    MEASUREMENT,
     SETTINGS,
     StudySettings,
     evaluation_path,
+    firmware_folder,
     library_versions,
     load_study,
     open_study,
@@ -299,6 +302,25 @@ def test_a_damaged_evaluation_spoils_its_trial_only(tmp_path: Path) -> None:
     (record,) = load_study(tmp_path).trials
     assert record.state == "failed"
     assert "evaluation.json: not valid JSON" in record.message
+
+
+def test_what_a_board_showed_of_a_trials_firmware_is_read_with_it(tmp_path: Path) -> None:
+    candidate = Candidate("digits", "tiny", {"width": 2, "depth": 1})
+    evaluation = evaluation_of(candidate)
+    write_settings(tmp_path, SETTINGS_OF_A)
+    write_text(evaluation_path(tmp_path, candidate.key), codec.to_json(evaluation))
+    with open_study(tmp_path, "a", OBJECTIVES, seed=0) as study:
+        for _ in range(2):
+            trial = study.ask()
+            trial.set_user_attr(KEY, candidate.key)
+            study.tell(trial, [1.0, 2.0])
+    measured = Measurement("/dev/ttyACM0", 60_000, 20_000, 12_000, 300, 180_000, 180_010, 180_000_000, 3, 0, 1.0)
+    folder = firmware_folder(tmp_path, 1)
+    write_text(folder / "manifest.json", json.dumps({"evaluation": {"key": evaluation.key}}))
+    write_text(folder / MEASUREMENT, codec.to_json(measured))
+    first, second = load_study(tmp_path).trials
+    assert first.evaluation == evaluation
+    assert second.evaluation == replace(evaluation, measured=measured)
 
 
 def test_reading_changes_nothing_and_bears_a_half_written_line(tmp_path: Path) -> None:

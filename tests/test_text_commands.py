@@ -57,9 +57,9 @@ class Runner:
         return [*self.ask("db load 12"), *self.ask(f"db {digits[:10]}"), *self.ask(f"db {digits[10:]}")]
 
 
-def opened(target: Target, folder: Path) -> Iterator[Runner]:
+def opened(target: Target, folder: Path, energy_of: Target | None = None) -> Iterator[Runner]:
     write_export(folder, target, tiny_files(), [])
-    speak_text(folder, "ic01")
+    speak_text(folder, "ic01", energy_of)
     process = _Twin(build_firmware(folder, target).elf, target)
     try:
         with serial.serial_for_url(process.port, timeout=1) as line:
@@ -184,7 +184,7 @@ def test_noise_of_any_kind_stays_within_memory_and_the_next_command_is_heard(tmp
     if compiler.name == "zig":
         pytest.skip("zig has no address sanitizer for C")
     (tmp_path / "trec_network.h").write_text((C_FOLDER / "tiny_network.h").read_text())
-    (tmp_path / "trec_model.h").write_text('#define TREC_MODEL "ic01"\n')
+    (tmp_path / "trec_model.h").write_text('#define TREC_MODEL "ic01"\n#define TREC_MEASURES_ENERGY 0u\n')
     (tmp_path / "board.h").write_text("#define TREC_CLOCK_HZ 180000000u\n")
     sources = [TEXT / "main.c", TEXT / "trec_commands.c", RUNTIME / "platform" / "host" / "port.c"]
     sources.append(C_FOLDER / "tiny_network.c")

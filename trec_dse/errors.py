@@ -14,7 +14,8 @@ TrecDseError
 │   ├── PortError           the port does not exist, is busy or is not permitted
 │   ├── NoAnswerError       the device stayed silent until the time limit
 │   ├── ProtocolError       frames arrived, but none that answers the question
-│   └── WrongFirmwareError  the device runs another network than the one asked for
+│   ├── WrongFirmwareError  the device runs another network than the one asked for
+│   └── MeterError          what an instrument recorded does not tell the energy of an inference
 └── NegativeAnswer          the question was fine and the answer is no (exit 1)
     ├── DoesNotFitError     the network exceeds the board
     └── NothingFitsError    no trial meets the budgets
@@ -81,6 +82,10 @@ class ProtocolError(DeviceError):
 
 class WrongFirmwareError(DeviceError):
     """The device runs another network than the one asked for."""
+
+
+class MeterError(DeviceError):
+    """What an instrument recorded does not tell the energy of an inference."""
 
 
 class NegativeAnswer(TrecDseError):

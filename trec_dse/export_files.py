@@ -99,6 +99,33 @@ def board_header(target: Target, stack_bytes: int = DEFAULT_STACK_BYTES) -> str:
 """
 
 
+def marker_header(target: Target, *, at_rest: int) -> str:
+    """trec_marker.h of a firmware that marks with the target's pin, which is `at_rest` 0 or 1 while nothing is marked.
+
+    Raises `TargetError` where the board's file names no pin.
+    """
+    if target.marker is None:
+        raise TargetError(
+            f'{target.name}: its file has no [marker]; add one with a free pin of the board, such as pin = "PA8"'
+        )
+    port, pin = pin_place(target.marker.pin)
+    return f"""\
+/* The pin that tells an instrument when the network runs. Generated. */
+#ifndef TREC_MARKER_H
+#define TREC_MARKER_H
+
+#include <stdint.h>
+
+#define TREC_MARKER_PORT {port}u /* {target.marker.pin} */
+#define TREC_MARKER_PIN {pin}u
+#define TREC_MARKER_AT_REST {at_rest}u
+
+void trec_mark(uint32_t level);
+
+#endif
+"""
+
+
 def linker_script(target: Target) -> str:
     """link.ld: the board's limits, so that what exceeds them does not link."""
     flash, ram = target.region(target.flash_region), target.region(target.ram_region)

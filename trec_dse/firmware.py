@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from trec_dse.toolchain import (
 )
 
 _MANIFEST = "manifest.json"
+_MARKER, _MARK = "trec_marker.h", "trec_mark"
+ENERGY_BAUD = 9600  # of MLPerf Tiny's interface board, fixed
 _ARENA, _STACK, _RUN = "trec_arena", "trec_stack", "trec_net_run"
 _PLACED = ".placed"
 # ARMv6-M, ARMv6S-M, ARMv7 (of which only the M profile can be linked here), ARMv7E-M
@@ -70,18 +72,40 @@ def write_export(
         fresh.rename(folder)
 
 
-def speak_text(folder: Path, model: str) -> None:
+def mark_inferences(folder: Path, target: Target, *, at_rest: int = 0) -> None:
+    """Make an export folder's firmware mark with the target's pin when the network runs: high then, low otherwise."""
+    text = export_files.marker_header(target, at_rest=at_rest)
+    (folder / "runtime" / "include" / _MARKER).write_text(text, encoding="utf-8")
+
+
+def marks_inferences(firmware: Firmware) -> bool:
+    """Whether the ELF drives a pin while the network runs."""
+    with _Elf(firmware.elf) as elf:
+        return any(symbol.name == _MARK for symbol in elf.symbols)
+
+
+def for_energy(target: Target) -> Target:
+    """`target` with a port as slow as the board between runner and device is, where energy is measured."""
+    return replace(target, serial=replace(target.serial, baud=ENERGY_BAUD))
+
+
+def speak_text(folder: Path, model: str, energy_of: Target | None = None) -> None:
     """Make an export folder's firmware one that answers the text commands of MLPerf Tiny's runner.
 
     It says that it is for the benchmark `model`, such as "ic01". The frames of the other protocol are gone from it.
+    With `energy_of`, its target, it is for the runner's energy mode: it tells moments by that board's marker pin.
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,32}", model):
         raise InputError(f"{model!r} is no name of a benchmark; ic01, kws01 or vww01 would be")
     protocol = folder / "runtime" / "protocol"
     shutil.rmtree(protocol)
     _copy_files(sorted((package_folder("runtime") / "text").glob("*.[ch]")), protocol)
+    if energy_of is not None:
+        mark_inferences(folder, energy_of, at_rest=1)
     (protocol / "trec_model.h").write_text(
-        f'/* Which benchmark this network is for. Generated. */\n#define TREC_MODEL "{model}"\n', encoding="utf-8"
+        f'/* Which benchmark this network is for, and what is measured. Generated. */\n#define TREC_MODEL "{model}"\n'
+        f"#define TREC_MEASURES_ENERGY {int(energy_of is not None)}u\n",
+        encoding="utf-8",
     )
 
 

@@ -30,8 +30,8 @@ from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import QuantizedGraph
 from trec_dse.memory import plan_memory
 from trec_dse.quantize import with_clusters
-from trec_dse.results import Evaluation, Measurement, MeasureRequest
-from trec_dse.storage import evaluation_path, read_evaluation
+from trec_dse.results import Evaluation, MeasuredEnergy, Measurement, MeasureRequest
+from trec_dse.storage import evaluation_path, firmware_folder, read_evaluation
 from trec_dse.store import load_graph, save_graph
 from trec_dse.target import Target
 from trec_dse.toolchain import find_target_compiler
@@ -126,8 +126,14 @@ def run_on_device(
     return run, question.n_oracle_mismatches
 
 
-def measurement(run: ValidationRun, n_oracle_mismatches: int, firmware: Firmware, clock_hz: int) -> Measurement:
-    """What the ELF and the device showed, in one record."""
+def measurement(
+    run: ValidationRun,
+    n_oracle_mismatches: int,
+    firmware: Firmware,
+    clock_hz: int,
+    energy: MeasuredEnergy | None = None,
+) -> Measurement:
+    """What the ELF, the device and perhaps an instrument showed, in one record."""
     return Measurement(
         executor=run.executor,
         flash_bytes=firmware.flash_bytes,
@@ -143,6 +149,7 @@ def measurement(run: ValidationRun, n_oracle_mismatches: int, firmware: Firmware
         n_mismatches=max(run.n_mismatches, n_oracle_mismatches),
         accuracy=run.accuracy,
         n_clusters=run.n_clusters,
+        energy=energy,
     )
 
 
@@ -190,7 +197,7 @@ def measure(request: MeasureRequest, progress: Callable[[str], None]) -> Evaluat
     data_dir = None if request.data_dir is None else Path(request.data_dir)
     dataset = load_dataset(evaluation.candidate, data_dir)
     graph = load_graph(network_folder(evaluation_path(root, request.key).parent, evaluation.key))
-    folder = root / "firmware" / f"trial_{request.trial}"
+    folder = firmware_folder(root, request.trial)
     progress("building the firmware")
     manifest = export(evaluation, graph, request.target, dataset, folder, request.trial)
     firmware = build_firmware(folder, request.target)

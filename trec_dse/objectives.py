@@ -144,10 +144,10 @@ def worst_latency(e: Evaluation) -> float:
     return 1000 * e.estimated.worst_cycles / e.estimated.clock_hz
 
 
-@objective("minimize", "mJ", "Energy")
+@objective("minimize", "mJ", "Energy", measured=lambda m: None if m.energy is None else m.energy.mj)
 def energy(e: Evaluation) -> float:
     """Energy of one inference at the current that the chip's maker states; unknown where the board has no figure."""
-    # a firmware shows cycles, not joules: without an instrument there is nothing measured to stand beside this
+    # the estimate is of the chip alone; an instrument shows all that hangs on its supply
     return math.nan if e.estimated.energy_mj is None else e.estimated.energy_mj
 
 

@@ -141,6 +141,8 @@ def _merged(board: BoardFile, near: Target) -> Imported:
     ]
     if ram_bytes != board.ram_bytes:
         notes.append(f"{near.ram_region} is {ram_bytes} bytes: {file} says {board.ram_bytes}, not all usable as it is.")
+    if near.marker is not None:
+        notes.append("no [marker]: which pin of the board is free, its file does not say.")
     if near.power is not None and not (is_same_chip and same_clock):
         notes.append(f"no [power]: the figure of {near.name} is for another chip or clock.")
     target = replace(
@@ -151,6 +153,7 @@ def _merged(board: BoardFile, near: Target) -> Imported:
         regions=regions,
         serial=serial,
         power=near.power if is_same_chip and same_clock else None,
+        marker=None,
         sources=(
             f"PlatformIO, {file}: chip, clock, memory sizes",
             f"targets/{near.name}.toml: all else",

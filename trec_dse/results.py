@@ -139,6 +139,27 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class MeasuredEnergy:
+    """What an instrument showed while the marker said that the network ran.
+
+    Attributes:
+        instrument: its name. n_inferences: inferences that it saw.
+        mj: millijoules of one, mean; mj_least, mj_most: of the cheapest and the dearest.
+        run_ma: mean current meanwhile; idle_ma: while the firmware waits for a request, which it does awake.
+        volts: mean voltage meanwhile, or what it was said to be.
+    """
+
+    instrument: str
+    n_inferences: int
+    mj: float
+    mj_least: float
+    mj_most: float
+    run_ma: float
+    idle_ma: float
+    volts: float
+
+
+@dataclass(frozen=True)
 class Measurement:
     """What a built and executed firmware showed.
 
@@ -150,6 +171,7 @@ class Measurement:
         n_mismatches: images whose answer differs in any byte from the host build or the integer oracle.
         accuracy: share of the images whose class was right.
         n_clusters: per TREC layer, mean over the images of N_c summed over the slices.
+        energy: None where no instrument was there.
     """
 
     executor: str
@@ -166,6 +188,7 @@ class Measurement:
     n_clusters: tuple[float, ...] = ()
     cycles_p50: int | None = None
     cycles_p99: int | None = None
+    energy: MeasuredEnergy | None = None
 
     @property
     def latency_ms(self) -> float:

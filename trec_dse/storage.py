@@ -6,6 +6,7 @@ FOLDER/
   search_space.py        the search-space file as it was run
   coordinator.lock       held by the one process that may ask and tell
   candidates/KEY/        candidate.json and, once it is known, evaluation.json
+  firmware/trial_N/      an export folder; measurement.json in it is what `validate` measured last
   workers.log            what the workers printed
 """
 
@@ -33,7 +34,7 @@ from trec_dse import __version__, codec
 from trec_dse.durable import sync_folder, write_text
 from trec_dse.errors import StudyError
 from trec_dse.objectives import Objective
-from trec_dse.results import Evaluation, StudyRecord, TrialRecord
+from trec_dse.results import Evaluation, Measurement, StudyRecord, TrialRecord
 from trec_dse.results import TrialState as RecordState
 from trec_dse.settings import SamplerSettings
 from trec_dse.target import Target
@@ -42,6 +43,8 @@ JOURNAL = "study.journal"
 SETTINGS = "study.json"
 LOCK = "coordinator.lock"
 SPACE_COPY = "search_space.py"
+MEASUREMENT = "measurement.json"
+_MANIFEST = "manifest.json"
 
 # user attributes of a trial
 KEY = "key"
@@ -52,6 +55,7 @@ PRESET = "preset"  # name of the shipped candidate that the trial is, instead of
 PROMOTED = "promoted_from"  # rung: the trial tells what the one that it is a duplicate of shows after more training
 RUNG, FIDELITY, EPOCHS, FEATURES = "rung", "fidelity", "epochs", "features"
 _QUEUED_PARAMS = "queued_params"
+TWIN = "twin"  # the executor of a measurement without a board
 
 _DATABASE_ERRORS = (SQLAlchemyError, OptunaError, ImportError, ValueError)
 
@@ -270,7 +274,31 @@ def _record(folder: Path, trial: FrozenTrial, retries: Mapping[int, int]) -> Tri
     message = f"same candidate as trial {trial.user_attrs[DUPLICATE_OF]}" if DUPLICATE_OF in trial.user_attrs else ""
     if PROMOTED in trial.user_attrs:
         message += ", trained on"
+    measured = _measured_on_board(firmware_folder(folder, trial.number), evaluation)
+    if measured is not None:
+        evaluation = replace(evaluation, measured=measured)
     return TrialRecord(trial.number, record_state(evaluation), trial.params, evaluation, message)
+
+
+def firmware_folder(folder: Path, number: int) -> Path:
+    """Where a trial's firmware is exported to by the search, and what `validate` measured of it lies."""
+    return folder / "firmware" / f"trial_{number}"
+
+
+def _measured_on_board(folder: Path, evaluation: Evaluation) -> Measurement | None:
+    """What `validate` measured of the trial's firmware on a board, or with an instrument; None if nothing.
+
+    A board's figures come before those of the twin, which the search itself has measured.
+    """
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        text = (folder / MEASUREMENT).read_text(encoding="utf-8")
+        measured = codec.from_json(text, Measurement, str(folder / MEASUREMENT), StudyError)
+        is_this_network = manifest["evaluation"]["key"] == evaluation.key
+    except (OSError, ValueError, KeyError, TypeError, StudyError):
+        return None
+    is_from_board = measured.executor != TWIN or measured.energy is not None
+    return measured if is_this_network and is_from_board else None
 
 
 def record_state(evaluation: Evaluation) -> RecordState:

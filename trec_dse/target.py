@@ -102,6 +102,17 @@ class Power:
 
 
 @dataclass(frozen=True)
+class Marker:
+    """The pin by which a firmware that was exported for it tells an instrument when the network runs.
+
+    Attributes:
+        pin: free on the board, and better none with a LED, whose current would be measured too.
+    """
+
+    pin: str
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What a target's timing was learned from, beyond its file.
 
@@ -138,6 +149,7 @@ class Target:
         place: the RAM that start-up copies tables of the network into, "none", or "auto" for the largest beside
             `ram_region`. Not of the board either.
         power: what it draws; None where no figure for this chip at this clock is at hand, and then nothing has energy.
+        marker: what tells an instrument when the network runs; None where the file names no pin.
         sources: where the figures come from.
         calibration: what `timing` was learned from; None where it is the file's own.
     """
@@ -155,6 +167,7 @@ class Target:
     flash: FlashTiming
     timing: Mapping[str, float] = field(default_factory=dict)
     power: Power | None = None
+    marker: Marker | None = None
     sources: tuple[str, ...] = ()
     calibration: Calibration | None = None
     optimize: Optimize = "speed"
@@ -225,11 +238,7 @@ def _check(target: Target, path: Path) -> None:
     for name, kind in ((target.flash_region, "flash"), (target.ram_region, "ram")):
         if target.region(name).kind != kind:
             raise TargetError(f"{path}: region {name!r} is linked as {kind} but is of kind {target.region(name).kind}")
-    for pin in (target.serial.tx, target.serial.rx):
-        try:
-            pin_place(pin)
-        except TargetError as problem:
-            raise TargetError(f"{path}: serial: {problem}") from problem
+    _check_pins(target, path)
     if target.power is not None and not (0 < target.power.run_ma < 1000 and 1 <= target.power.volts <= 5.5):
         raise TargetError(f"{path}: power: run_ma is in mA, volts in V; {target.power} is no microcontroller's")
     ordered = sorted(target.regions, key=lambda region: region.origin)
@@ -239,3 +248,19 @@ def _check(target: Target, path: Path) -> None:
     for left, right in itertools.pairwise(ordered):
         if left.origin + left.size > right.origin:
             raise TargetError(f"{path}: regions {left.name!r} and {right.name!r} overlap")
+
+
+def _check_pins(target: Target, path: Path) -> None:
+    """Pins are pins, and none serves twice."""
+    pins = {"serial: tx": target.serial.tx, "serial: rx": target.serial.rx}
+    if target.marker is not None:
+        pins["marker"] = target.marker.pin
+    places: dict[tuple[int, int], str] = {}
+    for name, pin in pins.items():
+        try:
+            place = pin_place(pin)
+        except TargetError as problem:
+            raise TargetError(f"{path}: {name}: {problem}") from problem
+        if place in places:
+            raise TargetError(f"{path}: {name}: {pin} is also {places[place]}; a pin can serve once")
+        places[place] = name

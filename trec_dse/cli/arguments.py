@@ -327,6 +327,16 @@ def _export(verbs: _Verbs) -> None:
         metavar="MODEL",
         help="answer the text commands of MLPerf Tiny's runner, as its benchmark MODEL (ic01, kws01, vww01)",
     )
+    parser.add_argument(
+        "--energy",
+        action="store_true",
+        help="with --text: for the runner's energy mode, in which the board's marker pin tells moments, at 9600 baud",
+    )
+    parser.add_argument(
+        "--marker",
+        action="store_true",
+        help="hold the board's marker pin high while the network runs, for `validate --instrument`",
+    )
     _data(parser)
 
 
@@ -344,6 +354,15 @@ def _validate(verbs: _Verbs) -> None:
     tools = ("auto", *TOOLS, DRIVE)
     parser.add_argument("--flash", choices=tools, help="write the firmware to the board first; needs --port")
     parser.add_argument("--images", type=_positive, default=100, metavar="N", help="test images (default 100)")
+    parser.add_argument(
+        "--instrument",
+        metavar="I",
+        help="measure the energy of each inference too, of firmware exported with --marker: ppk2, joulescope, or the "
+        "FILE.csv or FILE.npz that one recorded meanwhile",
+    )
+    parser.add_argument(
+        "--volts", type=float, metavar="V", help="the board's supply, for instruments that do not measure it (ppk2)"
+    )
     parser.add_argument(
         "--profile", action="store_true", help="the twin's cycles, instructions and stalls by layer and by function"
     )

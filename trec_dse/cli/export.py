@@ -9,7 +9,7 @@ from trec_dse.cli.boards import against, optimized, other_choice, plain_board_of
 from trec_dse.cli.output import print_json
 from trec_dse.errors import InputError
 from trec_dse.evaluate import EVALUATION, cost_of, load_dataset, network_folder
-from trec_dse.firmware import build_firmware, speak_text
+from trec_dse.firmware import build_firmware, for_energy, mark_inferences, speak_text
 from trec_dse.graph import QuantizedGraph
 from trec_dse.measure import export
 from trec_dse.resources import data_folder
@@ -32,12 +32,15 @@ class _Network:
 
 def run(args: argparse.Namespace) -> int:
     """Write the folder, link the ELF, say its sizes."""
+    _require_one_purpose(args)
     network = _of_folder(args) if args.trial is None else _of_trial(args)
-    target = network.target
+    target = for_energy(network.target) if args.energy else network.target
     dataset = load_dataset(network.evaluation.candidate, args.data)
     manifest = export(network.evaluation, network.graph, target, dataset, args.out, network.number)
     if args.text is not None:
-        speak_text(args.out, args.text)
+        speak_text(args.out, args.text, target if args.energy else None)
+    if args.marker:
+        mark_inferences(args.out, target)
     result: dict[str, object] = {"folder": str(args.out), "build_id": manifest.build_id}
     if not args.no_build:
         firmware = build_firmware(args.out, target)
@@ -53,8 +56,24 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name:<12} {value:,}" if isinstance(value, int) else f"{name:<12} {value}")
     if args.optimize is not None:
         print(against(cost_of(network.graph, target), cost_of(network.graph, other_choice(target)), target))
-    print(f"next: make -C {args.out} flash" if args.text else f"next: trec-dse validate {args.out} --twin")
+    print(f"next: {_next_step(args)}")
     return 0
+
+
+def _require_one_purpose(args: argparse.Namespace) -> None:
+    """A firmware's pin has one meaning: it marks inferences, or moments for the runner."""
+    if args.energy and args.text is None:
+        raise InputError("--energy is a mode of MLPerf Tiny's runner: give --text MODEL too, or --marker instead")
+    if args.marker and args.text is not None:
+        raise InputError("--marker is for `validate`, which does not speak text; give --energy with --text instead")
+
+
+def _next_step(args: argparse.Namespace) -> str:
+    if args.text is not None:
+        return f"make -C {args.out} flash"
+    if args.marker:
+        return f"trec-dse validate {args.out} --port auto --flash auto --instrument ppk2"
+    return f"trec-dse validate {args.out} --twin"
 
 
 def _of_trial(args: argparse.Namespace) -> _Network:

@@ -93,5 +93,8 @@ def _measure_front(folder: Path, args: argparse.Namespace) -> int:
 
 
 def _is_due(record: TrialRecord, n_images: int) -> bool:
-    evaluation = record.evaluation
-    return evaluation is not None and (evaluation.measured is None or evaluation.measured.n_images < n_images)
+    """Whether the twin has to show more. What a board has shown stays: a new firmware would replace its folder."""
+    if record.evaluation is None:
+        return False
+    measured = record.evaluation.measured
+    return measured is None or (measured.executor == storage.TWIN and measured.n_images < n_images)

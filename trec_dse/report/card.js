@@ -151,6 +151,7 @@ function comparison(trial, detail) {
     {},
     el("table", { class: "numbers" }, el("thead", {}, el("tr", {}, el("td", {}), heads)), el("tbody", {}, rows)),
     accuracyLine(detail),
+    energyLine(detail),
   );
 }
 
@@ -174,6 +175,15 @@ function accuracyLine(detail) {
   if (measured)
     parts.push(`${measured.executor} ${percent(measured.accuracy, 2)} of ${whole(measured.n_images)} images`);
   return parts.length ? el("p", { class: "quiet small" }, `Accuracy: ${parts.join(", ")}`) : null;
+}
+
+function energyLine({ measured }) {
+  const energy = measured && measured.energy;
+  if (!energy) return null;
+  const spread = `${format(energy.mj_least)} to ${format(energy.mj_most)} mJ`;
+  const currents = `${format(energy.run_ma)} mA at ${format(energy.volts)} V, ${format(energy.idle_ma)} mA while it waits`;
+  const seen = `Energy of ${whole(energy.n_inferences)} inferences by ${energy.instrument}`;
+  return el("p", { class: "quiet small", id: "metered" }, `${seen}: ${spread}; ${currents}`);
 }
 
 function budget(label, capacity, parts) {

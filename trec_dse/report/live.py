@@ -70,6 +70,7 @@ class StudyFolder:
             self.folder / storage.JOURNAL,
             self.folder / "what_if",
             *sorted((self.folder / "candidates").glob("*")),
+            *sorted((self.folder / "firmware").glob(f"*/{storage.MEASUREMENT}")),
         ]
         found = []
         for place in places:

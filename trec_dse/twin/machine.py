@@ -95,6 +95,11 @@ class Machine:
         """The peripheral of that name."""
         return self._by_name[name]
 
+    @property
+    def devices(self) -> tuple[Registers, ...]:
+        """All peripherals."""
+        return self._devices
+
     def register(self, number: int) -> int:
         """The value of r0 to r12, or of lr, which is 14."""
         is_link = number == LINK_REGISTER

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from trec_dse.errors import DeviceError
 from trec_dse.target import Oscillator, Target, pin_place
 from trec_dse.twin.checks import check_baud, check_core_clock
-from trec_dse.twin.registers import Registers, Wires
+from trec_dse.twin.registers import Outputs, Registers, Wires
 from trec_dse.twin.serial_port import PolledPort
 
 PLATFORM = "nrf52"
@@ -16,6 +16,7 @@ CORE_HZ = 64_000_000
 _UART = ("UART0", 0x4000_2000)
 # What BAUDRATE's documented values really give, by the maker's register description.
 _BAUDS = {
+    0x0027_5000: 9_598,
     0x01D7_E000: 115_942,
     0x03AF_B000: 231_884,
     0x075F_7000: 470_588,
@@ -86,11 +87,34 @@ class Uart(PolledPort):
         self.note_switch(was_on)
 
 
+class Gpio(Outputs):
+    """Both ports, 300h apart: writes to OUTSET and OUTCLR set and clear bits of OUT."""
+
+    PORT_BYTES, OUT, OUTSET, OUTCLR, PIN_CNF = 0x300, 0x504, 0x508, 0x50C, 0x700
+
+    def write(self, offset: int, value: int) -> None:
+        """Levels, and what a pin is."""
+        port = int(offset >= self.OUT + self.PORT_BYTES and not self._is_pin(0, offset))
+        at = self.PORT_BYTES * port
+        levels = self.words.get(at + self.OUT, 0)
+        if offset == at + self.OUTSET:
+            offset, value = at + self.OUT, levels | value
+        elif offset == at + self.OUTCLR:
+            offset, value = at + self.OUT, levels & ~value
+        super().write(offset, value)
+        driven = sum(1 << pin for pin in range(32) if self.bits(at + self.PIN_CNF + 4 * pin, 0, 1))
+        self.note(port, driven, self.words.get(at + self.OUT, 0))
+
+    def _is_pin(self, port: int, offset: int) -> bool:
+        first = self.PORT_BYTES * port + self.PIN_CNF
+        return first <= offset < first + 4 * 32
+
+
 def make_peripherals(target: Target, wires: Wires) -> tuple[Registers, ...]:
     """All peripherals outside the core; the port reaches every pin. Raises `DeviceError` for a port without model."""
     if (target.serial.usart, target.serial.base) != _UART:
         raise DeviceError(f"{target.name}: no model of {target.serial.usart}; choose from {_UART[0]}")
-    gpios = Registers("GPIO", 0x5000_0000, size=0x1000)
+    gpios = Gpio("GPIO", 0x5000_0000, wires, size=0x1000)
     nvmc = Registers("NVMC", 0x4001_E000, size=0x1000)
     return (Clock(target.oscillator), nvmc, Uart(*_UART, wires), gpios)
 

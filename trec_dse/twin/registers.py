@@ -1,7 +1,9 @@
 """Peripherals as words in memory, and what every model of one is built from."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trec_dse.twin.lines import Line
 
@@ -85,6 +87,44 @@ class Registers:
     def bits(self, offset: int, at: int, n: int) -> int:
         """The field of `n` bits from bit `at` of the word at `offset`, as written."""
         return self.words.get(offset, 0) >> at & ((1 << n) - 1)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A pin that was driven to another level: `cycles` of the core after power-on; port and number as `pin_place`'s."""
+
+    cycles: int
+    place: tuple[int, int]
+    level: int
+
+
+class Outputs(Registers):
+    """Pins, with what an instrument at them would see; `edges` holds the last of it.
+
+    A write within a block of instructions is seen at the block's end, as far as cycles go.
+    """
+
+    N_KEPT = 4096
+
+    def __init__(self, name: str, base: int, wires: Wires, **more: Any) -> None:
+        super().__init__(name, base, **more)
+        self._cycles = wires.cycles
+        self._seen: dict[int, tuple[int, int]] = {}
+        self.edges: deque[Edge] = deque(maxlen=self.N_KEPT)
+
+    def reset(self) -> None:
+        """No pin is driven."""
+        super().reset()
+        self._seen = {}
+
+    def note(self, port: int, driven: int, levels: int) -> None:
+        """What a port drives now, a bit per pin. A pin that becomes an output makes no edge."""
+        before, levels_before = self._seen.get(port, (0, 0))
+        changed = (levels ^ levels_before) & driven & before
+        self._seen[port] = (driven, levels)
+        for pin in range(changed.bit_length()):
+            if changed >> pin & 1:
+                self.edges.append(Edge(self._cycles(), (port, pin), levels >> pin & 1))
 
 
 class Following(Registers):

@@ -10,7 +10,7 @@ from trec_dse.rp2040_image import STAGE_BYTES, checksum
 from trec_dse.target import Oscillator, Target, pin_place
 from trec_dse.twin.checks import check_baud, check_core_clock
 from trec_dse.twin.clocks import Speed, check_speeds
-from trec_dse.twin.registers import Gate, Registers, Start, Wires
+from trec_dse.twin.registers import Gate, Outputs, Registers, Start, Wires
 from trec_dse.twin.serial_flash import SerialFlash, Ssi
 from trec_dse.twin.serial_port import PolledPort
 
@@ -233,6 +233,30 @@ class Uart(PolledPort):
         return 4 * clock_hz / max(1, self.bits(self.IBRD, 0, 16) * 64 + self.bits(self.FBRD, 0, 6))
 
 
+class Sio(Outputs):
+    """The core's own block: levels of the pins whose function is SIO, in registers that set and clear bits."""
+
+    OUT, OUT_SET, OUT_CLR, OE, OE_SET, OE_CLR = 0x10, 0x14, 0x18, 0x20, 0x24, 0x28
+    _FUNCTION, _N_PINS = 5, 30
+
+    def __init__(self, io: Registers, wires: Wires) -> None:
+        super().__init__("SIO", 0xD000_0000, wires)
+        self._io = io
+
+    def write(self, offset: int, value: int) -> None:
+        """Levels and directions; a pin that is given to SIO later is seen at the next write."""
+        for word, setting, clearing in ((self.OUT, self.OUT_SET, self.OUT_CLR), (self.OE, self.OE_SET, self.OE_CLR)):
+            if offset == setting:
+                offset, value = word, self.words.get(word, 0) | value
+            elif offset == clearing:
+                offset, value = word, self.words.get(word, 0) & ~value
+        given = sum(1 << pin for pin in range(self._N_PINS) if self._io.bits(8 * pin + 4, 0, 5) == self._FUNCTION)
+        driven = given & self.words.get(self.OE, 0)
+        self.note(0, driven, self.words.get(self.OUT, 0))
+        super().write(offset, value)
+        self.note(0, driven, self.words.get(self.OUT, 0))
+
+
 def make_peripherals(target: Target, wires: Wires) -> tuple[Registers, ...]:
     """All peripherals outside the core. Raises `DeviceError` for a port or a pin without model."""
     serial = target.serial
@@ -253,7 +277,8 @@ def make_peripherals(target: Target, wires: Wires) -> tuple[Registers, ...]:
         assert device.gate is not None
         resets.blocks[device.gate.bit] = device
     pads_qspi = Registers("PADS_QSPI", 0x4002_0000, at_reset={4 * i: 0x56 for i in range(1, 7)})
-    return (resets, xosc, psm, pll, clocks, watchdog, timer, uart, io, pads, pads_qspi, Ssi(SerialFlash()))
+    sio = Sio(io, wires)
+    return (resets, xosc, psm, pll, clocks, watchdog, timer, uart, io, pads, sio, pads_qspi, Ssi(SerialFlash()))
 
 
 def flash_refusal(devices: Mapping[str, Registers]) -> str:

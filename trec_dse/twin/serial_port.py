@@ -31,7 +31,7 @@ class PolledPort(Registers):
 
     A core looks many times before the next byte is there, so the first look at the status never shows one; the
     second waits for it. This makes the cycle count independent of when the host's bytes arrive. A firmware that
-    sends finds room at its first look.
+    sends finds room at its first look, and may look once whether the last byte has left before it sends the next.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class PolledPort(Registers):
 
     def send(self, value: int) -> None:
         """Pass a byte on; lost while the port is off."""
-        self._n_looks = 0
+        self._n_looks = -1
         if self.is_on:
             self._line.send(value & 0xFF)
 
@@ -93,6 +93,7 @@ class Usart(PolledPort):
     """A USART or LPUART of an STM32."""
 
     _RECEIVED, _COMPLETE, _EMPTY = 1 << 5, 1 << 6, 1 << 7
+    _PRESC, _PRESCALERS = 0x2C, (1, 2, 4, 6, 8, 10, 12, 16, 32, 64, 128, 256, 256, 256, 256, 256)
     _READY_FLAGS = (1 << 21) | (1 << 22)  # TEACK and REACK, which only the newer one has
 
     def __init__(self, name: str, base: int, gate: Gate, layout: UsartLayout, wires: Wires) -> None:
@@ -122,10 +123,11 @@ class Usart(PolledPort):
         self.note_switch(was_on)
 
     def baud(self, clock_hz: float) -> float:
-        """Bits per second as programmed: an LPUART divides by 256ths, a USART over-samples 16- or 8-fold."""
+        """Bits per second as programmed: an LPUART, after its prescaler, divides by 256ths, a USART by 16 or 8."""
         divider = self.words.get(self.layout.divider, 0)
         if self.name.startswith("LP"):
-            return 256 * clock_hz / max(1, divider)
+            prescaler = self._PRESCALERS[self.bits(self._PRESC, 0, 4)]
+            return 256 * clock_hz / prescaler / max(1, divider)
         if self.bits(self.layout.control, 15, 1):
             divider = (divider >> 4) * 8 + (divider & 7)
         return clock_hz / max(1, divider)

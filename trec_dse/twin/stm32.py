@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from trec_dse.errors import DeviceError
 from trec_dse.target import Target
 from trec_dse.twin.clocks import ClocksF2F4F7, ClocksF3, ClocksG0, ClocksH7, ClocksL4, ClockTree, Limits
-from trec_dse.twin.registers import Following, Gate, Registers, Timer, Wires
+from trec_dse.twin.registers import Following, Gate, Outputs, Registers, Timer, Wires
 from trec_dse.twin.serial_port import NEW_USART, OLD_USART, Usart, UsartLayout
 
 _LETTERS = "ABCDEFGHIJK"
@@ -194,6 +194,24 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+class Gpio(Outputs):
+    """A port: what is written to BSRR sets and clears bits of ODR, the setting half first."""
+
+    MODER, ODR, BSRR = 0x00, 0x14, 0x18
+
+    def __init__(self, index: int, base: int, wires: Wires, moder: int, gate: Gate) -> None:
+        super().__init__(f"GPIO{_LETTERS[index]}", base, wires, at_reset={self.MODER: moder}, gate=gate)
+        self._index = index
+
+    def write(self, offset: int, value: int) -> None:
+        """Modes, functions and levels."""
+        if offset == self.BSRR:
+            offset, value = self.ODR, (self.bits(self.ODR, 0, 16) & ~(value >> 16)) | value & 0xFFFF
+        super().write(offset, value)
+        driven = sum(1 << pin for pin in range(16) if self.bits(self.MODER, 2 * pin, 2) == 1)
+        self.note(self._index, driven, self.bits(self.ODR, 0, 16))
+
+
 def make_peripherals(target: Target, wires: Wires) -> tuple[Registers, ...]:
     """All peripherals outside the core. Raises `DeviceError` for a port or a pin without model."""
     family, serial = FAMILIES[target.platform], target.serial
@@ -205,15 +223,15 @@ def make_peripherals(target: Target, wires: Wires) -> tuple[Registers, ...]:
             raise DeviceError(f"{target.name}: {serial.usart} reaches {', '.join(port.pins)}, not {pin}")
     usart = Usart(serial.usart, port.base, port.gate, family.layout, wires)
     rcc = family.clocks(family.rcc, target.oscillator, family.limits)
-    gpios = tuple(_gpio(family, index) for index in range(len(_LETTERS)))
+    gpios = tuple(_gpio(family, index, wires) for index in range(len(_LETTERS)))
     return (rcc, Registers("FLASH", family.flash), usart, *family.extras(wires), *gpios)
 
 
-def _gpio(family: Family, index: int) -> Registers:
+def _gpio(family: Family, index: int, wires: Wires) -> Registers:
     """A port; after a reset the debug pins of A and B are in use, on some families the other pins are analog."""
     debug = {0: 0xA800_0000, 1: 0x280}.get(index, 0)
     is_analog = family.clocks in (ClocksL4, ClocksG0, ClocksH7)
     # a debug pin's field is 2 (alternate) where the others are 3 (analog)
     moder = (0xFFFF_FFFF & ~(debug >> 1)) if is_analog else debug
     gate = Gate(family.gpio_gate.offset, family.gpio_gate.bit + index)
-    return Registers(f"GPIO{_LETTERS[index]}", family.gpio + 0x400 * index, at_reset={0x00: moder}, gate=gate)
+    return Gpio(index, family.gpio + 0x400 * index, wires, moder, gate)

@@ -1,5 +1,6 @@
 /* The firmware's only loop: one request, one answer. */
 #include "trec_frame.h"
+#include "trec_marker.h"
 #include "trec_network.h"
 #include "trec_port.h"
 
@@ -52,9 +53,11 @@ static void hello(const trec_frame_reader *r)
 
 static void infer(const trec_frame_reader *r)
 {
+    trec_mark(1);
     const uint32_t before = trec_port_cycles();
     trec_net_run();
     const uint32_t cycles = trec_port_cycles() - before; /* right across one wrap of the counter */
+    trec_mark(0);
     uint8_t numbers[12];
     uint8_t *at = put_u32(numbers, cycles);
     at = put_u32(at, 0); /* upper half of the cycles: no supported network runs for 2^32 of them */

@@ -1,11 +1,13 @@
 /* The firmware's only loop where a runner of MLPerf Tiny is the host: characters in, lines out. */
 #include "board.h"
 #include "trec_commands.h"
+#include "trec_marker.h"
 #include "trec_model.h"
 #include "trec_network.h"
 #include "trec_port.h"
 
 #define PER_MICROSECOND (TREC_CLOCK_HZ / 1000000u)
+#define PULSE_US 10u /* the runner wants one at least */
 
 _Static_assert(TREC_INPUT_OFFSET + TREC_INPUT_BYTES <= TREC_ARENA_BYTES, "the input leaves the arena");
 _Static_assert(TREC_OUTPUT_OFFSET + TREC_OUTPUT_BYTES <= TREC_ARENA_BYTES, "the output leaves the arena");
@@ -29,6 +31,16 @@ uint32_t trec_commands_microseconds(void)
     return elapsed_us;
 }
 
+/* The falling edge is the moment. */
+void trec_commands_pulse(void)
+{
+    const uint32_t start = trec_commands_microseconds();
+    trec_mark(0);
+    while (trec_commands_microseconds() - start <= PULSE_US) {
+    }
+    trec_mark(1);
+}
+
 void trec_commands_run(void)
 {
     for (uint32_t i = 0; i < TREC_INPUT_BYTES; i++) {
@@ -49,6 +61,7 @@ int main(void)
         .output = output,
         .input_bytes = TREC_INPUT_BYTES,
         .output_bytes = TREC_OUTPUT_BYTES,
+        .measures_energy = TREC_MEASURES_ENERGY,
     };
     static trec_commands commands;
     trec_port_init();

@@ -90,9 +90,13 @@ static uint32_t nibble(char digit)
     return lower >= 'a' && lower <= 'f' ? (uint32_t)(lower - 'a') + 10u : 16u;
 }
 
-static void timestamp(void)
+static void timestamp(const trec_commands *c)
 {
-    put_number("m-lap-us-", trec_commands_microseconds(), "\r\n");
+    if (c->device->measures_energy) {
+        trec_commands_pulse();
+    } else {
+        put_number("m-lap-us-", trec_commands_microseconds(), "\r\n");
+    }
 }
 
 static void results(const trec_commands *c)
@@ -126,12 +130,13 @@ static void infer(const trec_commands *c, char *rest)
     }
     put("m-warmup-done\r\n");
     put_number("m-infer-start-", n, "\r\n");
-    timestamp();
+    trec_port_flush(); /* what is still being sent would take current from now on */
+    timestamp(c);
     for (uint32_t i = 0; i < n; i++) {
         trec_commands_run();
         (void)trec_commands_microseconds(); /* or a long measurement would miss wraps of the cycle counter */
     }
-    timestamp();
+    timestamp(c);
     put("m-infer-done\r\n");
     results(c);
 }
@@ -216,7 +221,7 @@ static void run_command(trec_commands *c)
     } else if (is(word, "profile")) {
         profile(c);
     } else if (is(word, "timestamp")) {
-        timestamp();
+        timestamp(c);
     } else if (is(word, "db")) {
         db(c, rest);
     } else if (is(word, "infer")) {
@@ -234,7 +239,7 @@ void trec_commands_begin(trec_commands *c, const trec_commands_device *device)
     c->n_expected = 0;
     c->n_loaded = 0;
     c->size = 0;
-    put("m-timestamp-mode-performance\r\nm-init-done\r\nm-ready\r\n");
+    put_around("m-timestamp-mode-", device->measures_energy ? "energy" : "performance", "\r\nm-init-done\r\nm-ready\r\n");
 }
 
 void trec_commands_feed(trec_commands *c, uint8_t byte)

@@ -12,6 +12,7 @@ typedef struct {
     uint8_t *input;
     const int8_t *output;
     uint32_t input_bytes, output_bytes;
+    uint32_t measures_energy;       /* whether a moment is told by a pin, not by a line with microseconds */
 } trec_commands_device;
 
 typedef struct {
@@ -23,6 +24,9 @@ typedef struct {
 
 /* The program's: microseconds since some moment; called at least once in 2^32 cycles while networks run. */
 uint32_t trec_commands_microseconds(void);
+
+/* The program's, where energy is measured: tells the instrument that it is now. */
+void trec_commands_pulse(void);
 
 /* The program's: one inference, which reads the device's input and fills its output. */
 void trec_commands_run(void);

@@ -4,6 +4,7 @@
 
 #include "board.h"
 #include "trec_core.h"
+#include "trec_marker.h"
 
 #define CLOCK_TASKS_HFCLKSTART TREC_REGISTER(0x40000000u)
 #define CLOCK_HFCLKSTAT TREC_REGISTER(0x4000040Cu)
@@ -14,6 +15,7 @@
 
 #define GPIO(port) (0x50000000u + 0x300u * (port))
 #define GPIO_OUTSET(port) TREC_REGISTER(GPIO(port) + 0x508u)
+#define GPIO_OUTCLR(port) TREC_REGISTER(GPIO(port) + 0x50Cu)
 #define GPIO_PIN_CNF(port, pin) TREC_REGISTER(GPIO(port) + 0x700u + 4u * (pin))
 #define GPIO_PIN_CNF_OUTPUT 3u        /* and the input buffer off */
 #define GPIO_PIN_CNF_PULL_UP (3u << 2) /* an open line is an idle line */
@@ -37,7 +39,9 @@
 #endif
 
 /* The specification names values for these rates and no others. */
-#if TREC_BAUD == 115200
+#if TREC_BAUD == 9600
+#define BAUDRATE 0x00275000u
+#elif TREC_BAUD == 115200
 #define BAUDRATE 0x01D7E000u
 #elif TREC_BAUD == 230400
 #define BAUDRATE 0x03AFB000u
@@ -49,7 +53,7 @@
 #define BAUDRATE 0x10000000u
 #else
 #define BAUDRATE 0u
-_Static_assert(TREC_BAUD == 0u, "TREC_BAUD: 115200, 230400, 460800, 921600 or 1000000");
+_Static_assert(TREC_BAUD == 0u, "TREC_BAUD: 9600, 115200, 230400, 460800, 921600 or 1000000");
 #endif
 
 _Static_assert(TREC_CLOCK_HZ == 64000000u, "the core of an nRF52 runs at 64 MHz and at nothing else");
@@ -82,11 +86,34 @@ static void start_uart(void)
     UART_TASKS_STARTRX = 1;
 }
 
+#ifdef TREC_MARKER_PIN
+void trec_mark(uint32_t level)
+{
+    if (level) {
+        GPIO_OUTSET(TREC_MARKER_PORT) = 1u << TREC_MARKER_PIN;
+    } else {
+        GPIO_OUTCLR(TREC_MARKER_PORT) = 1u << TREC_MARKER_PIN;
+    }
+}
+
+/* It has its level before it drives the line, so that the instrument sees no edge. */
+static void start_marker(void)
+{
+    trec_mark(TREC_MARKER_AT_REST);
+    GPIO_PIN_CNF(TREC_MARKER_PORT, TREC_MARKER_PIN) = GPIO_PIN_CNF_OUTPUT;
+}
+#else
+static void start_marker(void)
+{
+}
+#endif
+
 void trec_port_init(void)
 {
     NVMC_ICACHECNF = NVMC_ICACHECNF_CACHEEN;
     start_crystal();
     trec_core_start_cycle_counter();
+    start_marker();
     start_uart();
 }
 

@@ -1,9 +1,10 @@
 /* Clocks, pins, serial port and cycle counter of the RP2040. Registers: RP2040 Datasheet, 2.14 (resets), 2.15 (clocks),
- * 2.16 (XOSC), 2.18 (PLL), 2.19 (GPIO), 4.2 (UART), 4.6 (timer), 4.7 (watchdog). */
+ * 2.16 (XOSC), 2.18 (PLL), 2.19 (GPIO), 2.3.1 (SIO), 4.2 (UART), 4.6 (timer), 4.7 (watchdog). */
 #include "trec_port.h"
 
 #include "board.h"
 #include "trec_core.h"
+#include "trec_marker.h"
 
 #define RESETS_RESET TREC_REGISTER(0x4000C000u)
 #define RESETS_DONE TREC_REGISTER(0x4000C008u)
@@ -46,6 +47,10 @@
 
 #define IO_CTRL(pin) TREC_REGISTER(0x40014004u + 8u * (pin))
 #define PAD(pin) TREC_REGISTER(0x4001C004u + 4u * (pin))
+#define IO_CTRL_SIO 5u
+#define SIO_OUT_SET TREC_REGISTER(0xD0000014u)
+#define SIO_OUT_CLR TREC_REGISTER(0xD0000018u)
+#define SIO_OE_SET TREC_REGISTER(0xD0000024u)
 #define PAD_PULL_UP 0x5Au /* input on, 4 mA, Schmitt trigger; an open line is an idle line */
 
 #define UART_DR TREC_REGISTER(TREC_USART_BASE + 0x00u)
@@ -159,6 +164,29 @@ static void start_uart(void)
     UART_CR = UART_CR_ON;
 }
 
+#ifdef TREC_MARKER_PIN
+void trec_mark(uint32_t level)
+{
+    if (level) {
+        SIO_OUT_SET = 1u << TREC_MARKER_PIN;
+    } else {
+        SIO_OUT_CLR = 1u << TREC_MARKER_PIN;
+    }
+}
+
+/* It has its level before it drives the line, so that the instrument sees no edge. */
+static void start_marker(void)
+{
+    trec_mark(TREC_MARKER_AT_REST);
+    SIO_OE_SET = 1u << TREC_MARKER_PIN;
+    IO_CTRL(TREC_MARKER_PIN) = IO_CTRL_SIO;
+}
+#else
+static void start_marker(void)
+{
+}
+#endif
+
 void trec_port_init(void)
 {
     run_from_crystal();
@@ -166,6 +194,7 @@ void trec_port_init(void)
     RESETS_RESET |= RESETS_TIMER | RESETS_UART;
     release_from_reset(RESETS_IO_BANK0 | RESETS_PADS_BANK0 | RESETS_TIMER | RESETS_UART);
     start_cycle_counter();
+    start_marker();
     start_uart();
 }
 

@@ -19,7 +19,15 @@
 #define USART_TDR TREC_REGISTER(TREC_USART_BASE + 0x28u)
 
 #if defined(TREC_USART_IS_LOW_POWER)
-#define DIVIDER ((uint32_t)((256ull * TREC_USART_CLOCK_HZ + TREC_BAUD / 2u) / TREC_BAUD))
+/* Its clock is at most 4096 times the rate; above, it is divided by 16 first. */
+#if TREC_USART_CLOCK_HZ / TREC_BAUD < 4096u
+#define PRESCALED_HZ TREC_USART_CLOCK_HZ
+#else
+#define PRESCALER_16 7u
+#define PRESCALED_HZ (TREC_USART_CLOCK_HZ / 16u)
+#endif
+#define LPUART_PRESC TREC_REGISTER(TREC_USART_BASE + 0x2Cu)
+#define DIVIDER ((uint32_t)((256ull * PRESCALED_HZ + TREC_BAUD / 2u) / TREC_BAUD))
 _Static_assert(DIVIDER >= 0x300u && DIVIDER <= 0xFFFFFu, "the LPUART cannot divide its clock to TREC_BAUD");
 #else
 #define DIVIDER TREC_USART_DIVIDER
@@ -27,6 +35,9 @@ _Static_assert(DIVIDER >= 0x300u && DIVIDER <= 0xFFFFFu, "the LPUART cannot divi
 
 void trec_stm32_start_usart(void)
 {
+#if defined(PRESCALER_16)
+    LPUART_PRESC = PRESCALER_16;
+#endif
     USART_BRR = DIVIDER;
     USART_CR1 = USART_CR1_UE | USART_CR1_TE | USART_CR1_RE;
 }
