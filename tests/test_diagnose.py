@@ -142,16 +142,20 @@ def test_a_firmware_for_a_larger_core(tmp_path: Path) -> None:
     assert diagnose.core_check(elf, "cortex-m7").ok
 
 
-def test_a_firmware_that_fits_and_one_that_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("region", "whole"), [("SRAM", "LENGTH = 0x50000"), ("FLASH", "LENGTH = 0x200000")])
+def test_a_firmware_that_fits_and_one_that_does_not(
+    region: str, whole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(M4, tmp_path / "export")
     assert [check.ok for check in diagnose.firmware_checks(tmp_path / "export")] == [True, True]
-    small = tuple(dataclasses.replace(r, size=2048) if r.name == "SRAM" else r for r in M4.regions)
+    small = tuple(dataclasses.replace(r, size=2048) if r.name == region else r for r in M4.regions)
     script = tmp_path / "export" / "board" / "link.ld"
-    script.write_text(script.read_text().replace("LENGTH = 0x50000", "LENGTH = 0x800"))
+    assert whole in script.read_text()
+    script.write_text(script.read_text().replace(whole, "LENGTH = 0x800"))
     _use(monkeypatch, dataclasses.replace(M4, regions=small))
     (check,) = diagnose.firmware_checks(tmp_path / "export")
     assert (check.name, check.ok) == ("memory", False)
-    assert "exceeds stm32f469i-disco: SRAM (of 2048 bytes) by" in check.found
+    assert f"exceeds stm32f469i-disco: {region} (of 2048 bytes) by" in check.found
     assert "smaller trial" in check.fix
 
 

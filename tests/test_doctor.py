@@ -1,12 +1,18 @@
-"""The doctor names what is missing and how to get it."""
+"""The doctor names what is missing and how to get it; every fault of the page's table is provoked here."""
 
+import grp
+import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from trec_dse import doctor
+from trec_dse import doctor, toolchain
 from trec_dse.doctor import Check
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "boards.md"
 
 
 def test_a_checks_name_is_unique_and_each_failure_has_a_fix() -> None:
@@ -74,3 +80,112 @@ def test_a_full_disk_says_how_much_to_free(tmp_path: Path, monkeypatch: pytest.M
     check = doctor.disk_check(tmp_path)
     assert not check.ok
     assert check.fix.startswith("free 1.5 GiB")
+
+
+# --- the table of docs/boards.md: what concerns the machine ---
+
+
+def _old_python(_: pytest.MonkeyPatch) -> Check:
+    return doctor._python((3, 10, 2))
+
+
+def _no_torch(_: pytest.MonkeyPatch) -> Check:
+    return doctor.package_check("no-such-package", "pip install torch")
+
+
+def _no_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "_zig", lambda: None)
+    monkeypatch.setenv("PATH", "")
+
+
+def _no_board_compiler(monkeypatch: pytest.MonkeyPatch) -> Check:
+    _no_compilers(monkeypatch)
+    return doctor._compiler("compiler for the boards", toolchain.find_target_compiler)
+
+
+def _no_host_compiler(monkeypatch: pytest.MonkeyPatch) -> Check:
+    _no_compilers(monkeypatch)
+    return doctor._compiler("compiler for this machine", toolchain.find_host_compiler)
+
+
+def _broken_emulator(_: pytest.MonkeyPatch) -> Check:
+    return doctor.unicorn_check("2.1.4")
+
+
+def _no_emulator(_: pytest.MonkeyPatch) -> Check:
+    return doctor.unicorn_check("")
+
+
+def _full_disk(monkeypatch: pytest.MonkeyPatch) -> Check:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 2**29}))
+    return doctor.disk_check(Path("/"))
+
+
+def _no_cache(monkeypatch: pytest.MonkeyPatch) -> Check:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    return doctor.cache_check(Path("/nowhere/cache"))
+
+
+def _no_ports(_: pytest.MonkeyPatch) -> Check:
+    return doctor.ports_check([])
+
+
+def _not_in_the_group(monkeypatch: pytest.MonkeyPatch) -> Check:
+    monkeypatch.setattr(grp, "getgrnam", lambda name: type("Group", (), {"gr_gid": 20}))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "getgroups", lambda: [1000])
+    return doctor._permission()
+
+
+def _no_flash_tool(_: pytest.MonkeyPatch) -> Check:
+    return doctor.flash_tools_check({"openocd": None, "st-flash": None, "pyocd": None})
+
+
+FAULTS: dict[str, Callable[[pytest.MonkeyPatch], Check]] = {
+    "old Python": _old_python,
+    "missing package": _no_torch,
+    "no compiler for boards": _no_board_compiler,
+    "no compiler for this machine": _no_host_compiler,
+    "broken emulator": _broken_emulator,
+    "no emulator": _no_emulator,
+    "full disk": _full_disk,
+    "no cache": _no_cache,
+    "no ports": _no_ports,
+    "not in the group": _not_in_the_group,
+    "no flash tool": _no_flash_tool,
+}
+
+
+def page_rows() -> dict[str, tuple[list[str], list[str]]]:
+    """Fault -> quoted pieces of its finding and of its fix, of the table under "The machine"."""
+    text = PAGE.read_text(encoding="utf-8").partition("### The machine\n")[2].partition("\n#")[0]
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {fault: (_quoted(found), _quoted(fix)) for fault, found, fix in lines if fault != "fault"}
+
+
+def _quoted(cell: str) -> list[str]:
+    return [piece.strip() for quote in re.findall(r"`([^`]+)`", cell) for piece in quote.split("...")]
+
+
+def test_the_page_has_every_fault_of_the_machine_and_no_other() -> None:
+    assert page_rows().keys() == FAULTS.keys()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_of_the_machine_is_found_and_has_the_fix_that_the_page_says(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = FAULTS[fault](monkeypatch)
+    found, fix = page_rows()[fault]
+    assert not check.ok and found and fix
+    assert all(piece in check.found for piece in found), check.found
+    assert all(piece in check.fix for piece in fix), check.fix
+
+
+def test_who_is_in_the_group_or_is_root_may_open_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not _not_in_the_group(monkeypatch).ok
+    monkeypatch.setattr(os, "getgroups", lambda: [1000, 20])
+    assert doctor._permission().ok
+    monkeypatch.setattr(os, "getgroups", lambda: [1000])
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert doctor._permission().ok

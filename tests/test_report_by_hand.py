@@ -6,6 +6,7 @@ Skipped where no chromedriver is installed.
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trec_dse.errors import NothingFitsError
 from trec_dse.pick import Budgets, pick
 from trec_dse.plots import front_data
 from trec_dse.report import write_html
-from trec_dse.results import TrialRecord
+from trec_dse.results import MeasuredEnergy, TrialRecord
 
 STUDY = make_study()
 
@@ -142,6 +143,8 @@ def budgets() -> Iterator[Budgets]:
         sizes, (None, 40 * 1024, 100 * 1024), (None, 8.0, 12.6, 30.125), (None, 0.5, 1.0, 9.0)
     ):
         yield Budgets(sram, flash, latency, loss)
+    for sram, loss, energy in itertools.product(sizes, (None, 1.0), (0.01, 0.4, 0.63, 1.50625)):
+        yield Budgets(sram, None, 12.6, loss, energy)
 
 
 def expected(study_budgets: Budgets) -> str:
@@ -153,12 +156,15 @@ def expected(study_budgets: Budgets) -> str:
 
 def test_the_page_picks_what_the_command_picks_and_says_so_in_the_same_words(run: Script) -> None:
     asked = list(budgets())
-    rows = [[_kib(each.sram_bytes), _kib(each.flash_bytes), each.latency_ms, each.max_loss_pp] for each in asked]
+    rows = [
+        [_kib(each.sram_bytes), _kib(each.flash_bytes), each.latency_ms, each.energy_mj, each.max_loss_pp]
+        for each in asked
+    ]
     said = run(
         "const set = (id, value) => { const field = document.getElementById(`budget-${id}-number`);"
         "  field.value = value === null ? '' : value; field.dispatchEvent(new Event('input')); };"
         f"return {json.dumps(rows)}.map((row) => {{"
-        "  ['sram', 'flash', 'latency', 'loss'].forEach((id, i) => set(id, row[i]));"
+        "  ['sram', 'flash', 'latency', 'energy', 'loss'].forEach((id, i) => set(id, row[i]));"
         "  return document.getElementById('reason').textContent })"
     )
     assert said == [expected(each) for each in asked]
@@ -180,6 +186,53 @@ def test_a_slider_sets_a_budget_and_the_answer_opens(run: Script) -> None:
     assert run(f"document.querySelector('#choice button').click(); {CARD}") == "Trial 0"
     assert run("return document.querySelector('#choice code').textContent") == "trec-dse pick DIR --sram 8192"
     assert "&sram=8192" in run("return location.hash")
+
+
+def test_an_energy_slider_is_there_where_the_study_has_energy(run: Script) -> None:
+    # 50 mW for 8 ms are 0.4 mJ, the least there is
+    script = (
+        "const slider = document.getElementById('budget-energy'); slider.value = 0;"
+        "slider.dispatchEvent(new Event('input'));"
+        "return [document.getElementById('budget-energy-number').value, document.getElementById('reason').textContent]"
+    )
+    assert run(script) == ["0.4", "trial 0: the only one within energy <= 0.4 mJ"]
+    assert run("return document.querySelector('#choice code').textContent") == "trec-dse pick DIR --energy 0.4mJ"
+    assert "&energy=0.4" in run("return location.hash")
+
+
+def test_without_the_boards_current_there_is_no_energy_slider_and_no_budget_from_the_address(
+    browser: Browser, tmp_path: Path
+) -> None:
+    def unknown(record: TrialRecord) -> TrialRecord:
+        e = record.evaluation
+        return (
+            record if e is None else replace(record, evaluation=replace(e, estimated=replace(e.estimated, run_mw=None)))
+        )
+
+    study = replace(STUDY, trials=tuple(map(unknown, STUDY.trials)), target=replace(STUDY.target, power=None))
+    write_html(study, tmp_path / "plain.html")
+    browser.open(f"{(tmp_path / 'plain.html').as_uri()}#trial=2&energy=0.4")
+    shown = browser.run("return [...document.querySelectorAll('#budgets input[type=range]')].map((each) => each.id)")
+    assert shown == ["budget-sram", "budget-flash", "budget-latency", "budget-loss"]
+    assert "energy" not in browser.run("return document.querySelector('#choice code').textContent")
+    assert browser.run("return document.body.dataset.error || null") is None
+
+
+def test_the_card_sets_measured_energy_beside_the_estimate(browser: Browser, tmp_path: Path) -> None:
+    energy = MeasuredEnergy("ppk2 at /dev/ttyACM1", 100, 1.6, 1.55, 1.625, 20.0, 12.25, 2.5)
+    chosen = next(each for each in STUDY.trials if each.evaluation is not None and each.evaluation.measured)
+    assert chosen.evaluation is not None and chosen.evaluation.measured is not None
+    evaluation = replace(chosen.evaluation, measured=replace(chosen.evaluation.measured, energy=energy))
+    assert evaluation.estimated.energy_mj == 2.0  # 50 mW for 40 ms
+    trials = tuple(replace(chosen, evaluation=evaluation) if each is chosen else each for each in STUDY.trials)
+    write_html(replace(STUDY, trials=trials), tmp_path / "metered.html")
+    browser.open(f"{(tmp_path / 'metered.html').as_uri()}#trial={chosen.number}")
+    row = "[...document.querySelectorAll('#card tbody tr')].find((row) => row.cells[0].textContent === 'Energy')"
+    cells = browser.wait(f"{row} && [...{row}.cells].map((cell) => cell.textContent)")
+    assert cells == ["Energy", "2.00 mJ", "1.60 mJ", "+25.0 %"]
+    assert browser.run("return document.getElementById('metered').textContent") == (
+        "Energy of 100 inferences by ppk2 at /dev/ttyACM1: 1.55 to 1.63 mJ; 20.0 mA at 2.50 V, 12.3 mA while it waits"
+    )
 
 
 def test_the_redundancy_of_a_layer_is_shown_over_the_calibration_images(run: Script, browser: Browser) -> None:

@@ -35,7 +35,7 @@ const view = {
   x: "sram",
   y: "error",
   sort: { column: "trial", down: false },
-  budgets: { sram: null, flash: null, latency: null, loss: null },
+  budgets: { sram: null, flash: null, latency: null, energy: null, loss: null },
 };
 
 const isLive = Boolean(document.body.dataset.version); /* from a server that can be asked */

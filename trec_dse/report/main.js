@@ -8,7 +8,7 @@ function fail(message) {
 window.addEventListener("error", (event) => fail(event.message));
 window.addEventListener("unhandledrejection", (event) => fail(String(event.reason)));
 
-/* #trial=3&with=5&x=flash&y=error&sram=65536: sizes in bytes, times in ms, losses in pp; what is missing or unknown keeps its present value. */
+/* #trial=3&with=5&x=flash&y=error&sram=65536: sizes in bytes, times in ms, energies in mJ, losses in pp; what is missing or unknown keeps its present value. */
 function readAddress() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const number = Number(fragment.get("trial"));
@@ -17,7 +17,7 @@ function readAddress() {
   if (fragment.has("with") && BY_NUMBER.has(other) && isEvaluated(BY_NUMBER.get(other))) view.other = other;
   if (AXIS[fragment.get("x")]) view.x = fragment.get("x");
   if (AXIS[fragment.get("y")]) view.y = fragment.get("y");
-  for (const { id } of BUDGETS) if (Number(fragment.get(id)) > 0) view.budgets[id] = Number(fragment.get(id));
+  for (const { id } of offeredBudgets()) if (Number(fragment.get(id)) > 0) view.budgets[id] = Number(fragment.get(id));
 }
 
 function writeAddress() {

@@ -4,6 +4,7 @@ const BUDGETS = [
   { id: "sram", axis: "sram", label: "SRAM", said: "SRAM", unit: "KiB", per: KIB, flag: (limit) => `--sram ${limit}` },
   { id: "flash", axis: "flash", label: "Flash", said: "Flash", unit: "KiB", per: KIB, flag: (limit) => `--flash ${limit}` },
   { id: "latency", axis: "latency", label: "Latency", said: "latency", unit: "ms", per: 1, flag: (limit) => `--latency ${limit}ms` },
+  { id: "energy", axis: "energy", label: "Energy", said: "energy", unit: "mJ", per: 1, flag: (limit) => `--energy ${limit}mJ` },
   { id: "loss", axis: null, label: "Loss of accuracy", said: "accuracy loss", unit: "pp", per: 1, flag: (limit) => `--max-loss ${limit}pp` },
 ];
 const N_STOPS = 200; /* of a slider; the last one is "no limit" */
@@ -15,6 +16,12 @@ const budgetOn = (name) => {
   const budget = BUDGETS.find((each) => each.axis === name);
   return budget && isKnown(view.budgets[budget.id]) ? view.budgets[budget.id] / budget.per : null;
 };
+
+/* Those whose quantity every trial to pick from has: energy only where the board's file says what the chip draws. */
+function offeredBudgets() {
+  const trials = pickable();
+  return BUDGETS.filter(({ axis }) => !axis || trials.every((trial) => isKnown(value(trial, axis))));
+}
 
 /* The fitting trials with a known error, one per network; of equal ones a measured one, else the first. */
 function pickable() {
@@ -30,7 +37,7 @@ function pickable() {
 /* Limits as questions to a trial, in the units of their texts. */
 function limitsOf(budgets, pairs) {
   const least = Math.min(...pairs.map((trial) => value(trial, "error")));
-  return BUDGETS.filter(({ id }) => isKnown(budgets[id])).map((budget) => {
+  return offeredBudgets().filter(({ id }) => isKnown(budgets[id])).map((budget) => {
     const allowed = budgets[budget.id] / budget.per;
     const spent = (trial) =>
       budget.axis ? used(trial, budget.axis) : Math.round((value(trial, "error") - least) * 1e9) / 1e9;
@@ -145,8 +152,8 @@ function spanOf(budget, trials) {
 function limitAt(stop, [low, high]) {
   const share = stop / (N_STOPS - 1);
   const exact = low > 0 ? low * (high / low) ** share : low + (high - low) * share;
-  const unit = 10 ** Math.max(-3, Math.floor(Math.log10(Math.max(exact, 1e-3))) - 2);
-  return Number((Math.ceil(exact / unit - 1e-9) * unit).toFixed(3));
+  const unit = 10 ** Math.max(-6, Math.floor(Math.log10(Math.max(exact, 1e-6))) - 2);
+  return Number((Math.ceil(exact / unit - 1e-9) * unit).toFixed(6));
 }
 
 function stopAt(limit, [low, high]) {
@@ -163,7 +170,7 @@ function budgetRow(budget, span) {
   const slider = el("input", { type: "range", id, min: 0, max: N_STOPS, step: 1, "aria-label": `${budget.label}, at most` });
   slider.value = isSet ? stopAt(shown, span) : N_STOPS;
   const number = el("input", { type: "number", id: `${id}-number`, min: 0, step: "any", placeholder: "any", "aria-label": `${budget.label} in ${budget.unit}` });
-  number.value = isSet ? Number(shown.toFixed(4)) : "";
+  number.value = isSet ? Number(shown.toFixed(6)) : "";
   const set = (size) => {
     view.budgets[budget.id] = size === null ? null : budget.per === 1 ? size : Math.floor(size * budget.per);
     drawChoice();
@@ -183,7 +190,7 @@ function budgetRow(budget, span) {
 
 function drawBudgets() {
   const trials = pickable();
-  byId("budgets").replaceChildren(...(trials.length ? BUDGETS.map((budget) => budgetRow(budget, spanOf(budget, trials))) : []));
+  byId("budgets").replaceChildren(...(trials.length ? offeredBudgets().map((budget) => budgetRow(budget, spanOf(budget, trials))) : []));
   drawChoice();
 }
 
@@ -191,7 +198,7 @@ let shapesPending = 0;
 
 function drawChoice() {
   const { trial, reason } = pickTrial(view.budgets);
-  const flags = BUDGETS.filter(({ id }) => isKnown(view.budgets[id])).map((budget) => budget.flag(view.budgets[budget.id]));
+  const flags = offeredBudgets().filter(({ id }) => isKnown(view.budgets[id])).map((budget) => budget.flag(view.budgets[budget.id]));
   const open = trial && el("button", { type: "button", class: "plain", onclick: () => goTo(trial.number) }, `Open trial ${trial.number}`);
   const clear = flags.length > 0 && el("button", { type: "button", class: "plain", onclick: clearBudgets }, "No budgets");
   byId("choice").replaceChildren(
