@@ -162,6 +162,33 @@ def test_a_candidate_is_finished_for_the_error_that_others_had_in_the_end() -> N
     assert unknowing.next_to_finish() is None
 
 
+def test_nobody_goes_on_whom_even_half_of_the_expected_error_would_not_bring_to_the_front() -> None:
+    book = RungBook(error=0)
+    book.enter("done", N_RUNGS - 1, np.array((10.0, 5.0)))
+    # nothing is known of how errors fall, so they are expected to stay: half of 20.5 is more than 10, of 19 it is less
+    for key, losses in (("worse", (20.5, 6.0)), ("much worse", (40.0, 5.0)), ("hopeful", (19.0, 6.0))):
+        book.enter(key, 1, np.array(losses))
+    assert book.next() == ("hopeful", 1)
+    book.close("hopeful")
+    assert book.next() is None
+    # what is cheaper than all that is finished may err as much as it likes
+    book.enter("small", 1, np.array((90.0, 4.9)))
+    assert book.next() == ("small", 1)
+
+
+def test_who_was_held_back_goes_on_once_errors_are_seen_to_fall() -> None:
+    book = RungBook(error=0)
+    book.enter("a", 1, np.array((39.5, 5.0)))
+    book.leave("a", 1)
+    for key in ("held back", "b", "c", "d", "e"):
+        book.enter(key, 1, np.array((33.5, 6.0)))
+    book.enter("done", N_RUNGS - 1, np.array((10.0, 5.0)))
+    assert book.next() is None
+    # from 40 to 20, half a percent added: 34 will be 17, and half of 16.5 is less than 10
+    book.enter("a", N_RUNGS - 1, np.array((19.5, 5.0)))
+    assert book.next() == ("held back", 1)
+
+
 def test_what_is_foreseen_untrained_is_expected_to_fall_as_from_the_first_rung_that_trains() -> None:
     book = RungBook(error=0)
     book.enter("a", 2, np.array((19.5, 5.0)))

@@ -3,8 +3,9 @@
 Every candidate starts on the first rung, a small share of the epochs of its recipe. Whenever a worker is free, the
 best of those that wait on a rung goes on to the next, as long as no more than one in `reduction` of all that reached
 the rung have done so (asynchronous successive halving: Li et al., MLSys 2020). The best is the one of the lowest
-non-dominated rank; among equals, the one that adds most to the hypervolume of its front. What waits is not lost: it
-can still go on when later results make it one of the best.
+non-dominated rank; among equals, the one that adds most to the hypervolume of its front. Nobody goes on who would still
+be dominated by what is finished if it came to half of the error that is expected of it; that share of the epochs is
+saved. What waits is not lost: it can still go on when later results make it one of the best.
 
 The lowest rung trains nothing: there the error is foreseen (foresight.py). Losses are what `Objective.loss` gives: less
 is better. Candidates go by their keys, content hashes.
@@ -24,6 +25,7 @@ from trec_dse.settings import REDUCTION
 N_RUNGS = 5  # untrained, a 27th, a ninth, a third and all of the epochs
 UNTRAINED = 0
 TOLERANCE = 0.002  # share of the volume around the front below which a candidate is not worth finishing
+PROMISING, HOPEFUL = 0.5, 0.7  # shares of its expected error at which a candidate must matter to go on, to be finished
 _MAX_WAITING = 300  # a rung remembers so many that wait; those beyond the best have no prospect
 _MAX_GAINS = 100  # so many rows are compared in one decision, which then takes a tenth of a second at most
 _MARGIN = 1.1  # the reference point lies a tenth of the range beyond the worst
@@ -95,6 +97,8 @@ class RungBook:
         # the newest losses of each candidate, and whether it is finished or given up
         self._latest: dict[str, Floats] = {}
         self._closed: set[str] = set()
+        # the non-dominated ones of those that are trained to the end
+        self._finished: Floats = np.empty((0, 0))
 
     def enter(self, key: str, rung: int, losses: Floats) -> None:
         """`key` has reached `rung` with `losses`."""
@@ -102,6 +106,7 @@ class RungBook:
         self._note_error(key, rung, losses)
         if rung == N_RUNGS - 1:
             self._closed.add(key)
+            self._finished = _front(self._finished, losses)
             return
         reached = self._rungs[rung]
         reached.waiting[key] = losses
@@ -117,8 +122,7 @@ class RungBook:
         losses = left.waiting.pop(key, None)
         left.n_gone += 1
         if losses is not None:
-            left.gone = np.vstack([left.gone, losses]) if len(left.gone) else losses[np.newaxis]
-            left.gone = left.gone[non_dominated(left.gone)]
+            left.gone = _front(left.gone, losses)
 
     def revise(self, foresee: Callable[[list[str]], Floats]) -> None:
         """Judge those anew that wait untrained; `foresee` gives the losses of keys, (n_keys, n_objectives)."""
@@ -137,20 +141,31 @@ class RungBook:
         for index in reversed(range(N_RUNGS - 1)):
             rung = self._rungs[index]
             if rung.waiting and rung.n_gone < rung.n_reached // self.reduction:
-                best = _order(np.array(list(rung.waiting.values())), rung.gone)[0]
-                return list(rung.waiting)[best], index
+                keys = self._promising(index)
+                if keys:
+                    best = _order(np.array([rung.waiting[key] for key in keys]), rung.gone)[0]
+                    return keys[best], index
         return None
+
+    def _promising(self, index: int) -> list[str]:
+        """Who waits on a rung and may end up where nothing that is finished dominates it."""
+        keys = list(self._rungs[index].waiting)
+        finished = self._finished
+        if not len(finished):
+            return keys
+        best = self._expected(keys, [index] * len(keys), PROMISING)
+        return [key for key, row in zip(keys, best, strict=True) if not (finished <= row).all(axis=1).any()]
 
     def next_to_finish(self) -> tuple[str, int] | None:
         """Of the candidates that are expected on the front once they are trained, the one that adds most to it.
 
         None once all that matter are trained to the end. A candidate is expected to lose as large a share of its error
-        as others on its rung have lost in the mean. It goes on to the next rung only, so that one that disappoints
-        there costs no more.
+        as others on its rung have lost in the mean, and somewhat more, for it is those that do which matter. It goes on
+        to the next rung only, so that one that disappoints there costs no more.
         """
         rung_of = {key: index for index, rung in enumerate(self._rungs) for key in rung.waiting}
         keys = [key for key in self._latest if key in rung_of or key in self._closed]
-        y = self._expected(keys, [rung_of.get(key, N_RUNGS - 1) for key in keys])
+        y = self._expected(keys, [rung_of.get(key, N_RUNGS - 1) for key in keys], HOPEFUL)
         on_front = np.flatnonzero(non_dominated(y)).tolist() if keys else []
         finished = y[[i for i in on_front if keys[i] in self._closed]]
         hopeful = [i for i in on_front if keys[i] not in self._closed]
@@ -167,16 +182,26 @@ class RungBook:
             for earlier, error in errors.items():
                 self._falls[earlier].append(math.log((errors[rung] + _FLOOR) / (error + _FLOOR)))
 
-    def _expected(self, keys: list[str], rungs: list[int]) -> Floats:
-        """The losses of `keys` once they are trained to the end, (n_keys, n_objectives)."""
+    def _expected(self, keys: list[str], rungs: list[int], share: float) -> Floats:
+        """The losses of `keys` once they are trained to the end and come to `share` of the error that is expected.
+
+        Shape (n_keys, n_objectives).
+        """
         y = np.array([self._latest[key] for key in keys], dtype=np.float64)
         if self._error is not None and keys:
             fall = [math.exp(min(0.0, sum(each) / len(each))) if each else 1.0 for each in self._falls]
             # what is foreseen is the error on the first rung that trains
             fall[UNTRAINED] = next((fall[i] for i, each in enumerate(self._falls) if each), 1.0)
             column = y[:, self._error]
-            y[:, self._error] = np.where([key in self._closed for key in keys], column, _fallen(column, fall, rungs))
+            fallen = share * _fallen(column, fall, rungs)
+            y[:, self._error] = np.where([key in self._closed for key in keys], column, fallen)
         return y
+
+
+def _front(front: Floats, losses: Floats) -> Floats:
+    """The non-dominated ones of `front` and one more row."""
+    rows = np.vstack([front, losses]) if len(front) else losses[np.newaxis]
+    return np.asarray(rows[non_dominated(rows)], dtype=np.float64)
 
 
 def _fallen(errors: Floats, fall: list[float], rungs: list[int]) -> Floats:
