@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import Figure, show
-from search_table import SPACE, board
+from search_table import DIGITS, board
 
 from trec_dse import codec, objectives, pareto, storage
 from trec_dse.errors import StudyError
@@ -68,7 +68,7 @@ def drive(folder: Path, n_trials: int) -> None:
         if isinstance(event, TrialProgress):
             print("trains", flush=True)
 
-    space, settings = load_search_space(str(SPACE)), ExploreSettings(
+    space, settings = load_search_space(str(DIGITS.space)), ExploreSettings(
         n_trials, seed=1, workers=WORKERS, function="faults:evaluate", reduction=3
     )  # fmt: skip
     explore(space, board(), folder, settings=settings, on_event=on_event)

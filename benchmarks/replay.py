@@ -1,14 +1,15 @@
 """Searches without training: the whole engine, its study on disk included, over a table of known evaluations."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from search_table import CLOCK_HZ, RUNGS, SPACE, Costs, Entry, board, name_of
+from search_table import CLOCK_HZ, DIGITS, RUNGS, Costs, Entry, Table, board
 
 from trec_dse import codec, objectives, storage
+from trec_dse.candidate import Candidate
 from trec_dse.coordinator import Coordinator
 from trec_dse.durable import write_text
 from trec_dse.errors import StudyError
@@ -39,12 +40,14 @@ class Replay:
     """Answers as a worker does, from the table, and counts epochs as sharing parents saves them.
 
     Attributes:
+        table: by the candidate's name, as `kind` calls it.
         shares: whether dense and pruned parents are shared; a plain search trains every network on its own.
         epochs: run so far; finished: (epochs so far, evaluation) of each network that was trained to the end.
     """
 
-    table: dict[str, Entry]
+    table: Mapping[str, Entry]
     shares: bool = True
+    kind: Table = DIGITS
     epochs: int = 0
     finished: list[tuple[int, Evaluation]] = field(default_factory=list)
     _known: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -55,10 +58,10 @@ class Replay:
         candidate = request.candidate
         total = candidate.recipe.epochs
         epochs = total if request.epochs is None else request.epochs
-        entry = self.table[name_of(candidate)]
+        entry = self.table[self.kind.name_of(candidate)]
         earlier = self._earlier(Path(request.folder))
         untrained = RungResult(0, entry.costs.clustering_error, 0)
-        trained = self._train(request, entry.costs, epochs)
+        trained = self._train(candidate, entry.costs.network, epochs)
         result = entry.results[RUNGS.index(epochs)] if epochs else None
         error, cycles = (result.error, result.cycles) if result else (0.9, entry.costs.cycles)
         rungs = earlier or (untrained,)
@@ -80,18 +83,18 @@ class Replay:
             self.finished.append((self.epochs, evaluation))
         return evaluation
 
-    def _train(self, request: EvaluateRequest, row: Costs, epochs: int) -> int:
+    def _train(self, candidate: Candidate, network: str, epochs: int) -> int:
         """Epochs that this takes, given what was trained before."""
-        recipe = request.candidate.recipe
-        if epochs == 0 or (row.network, epochs) in self._known:
+        recipe = candidate.recipe
+        if epochs == 0 or (network, epochs) in self._known:
             return 0
-        self._known[row.network, epochs] = epochs
+        self._known[network, epochs] = epochs
         if not self.shares:
             return total_epochs(recipe, epochs)
         short = recipe.shortened(epochs)
-        spent, pruned = short.trec_epochs, (row.width, row.depth, row.pruning, epochs)
+        dense = tuple(sorted(candidate.network_args.items()))
+        spent, pruned = short.trec_epochs, (dense, tuple(sorted(candidate.pruning.items())), epochs)
         if pruned not in self._parents:
-            dense = (row.width, row.depth)
             spent += short.fine_tune_epochs + max(0, epochs - self._parents.get(dense, 0))
             self._parents[dense] = max(epochs, self._parents.get(dense, 0))
             self._parents[pruned] = epochs
@@ -170,15 +173,15 @@ def study_settings(space: SearchSpace, settings: ExploreSettings) -> storage.Stu
     )
 
 
-def table_space() -> SearchSpace:
-    """The space of the table."""
-    return load_search_space(str(SPACE))
+def table_space(kind: Table = DIGITS) -> SearchSpace:
+    """The space of a table."""
+    return load_search_space(str(kind.space))
 
 
 class Volume:
     """Hypervolume of evaluations as a share of the whole table's: error in points, sizes and time as logarithms."""
 
-    def __init__(self, table: dict[str, Entry]) -> None:
+    def __init__(self, table: Mapping[str, Entry]) -> None:
         y = table_losses(table.values())
         self._low, self._span = y.min(axis=0), y.max(axis=0) - y.min(axis=0)
         self._all = self._of((y - self._low) / self._span)

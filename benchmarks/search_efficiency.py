@@ -1,11 +1,12 @@
 """Hypervolume against epochs spent: random, plain NSGA-II, plain TPE and the engine, over several seeds.
 
-Replayed over the table of `search_table.py`, every network of which was trained for real: minutes instead of hours.
+Replayed over a table of `search_table.py`, every network of which was trained for real: minutes instead of hours.
 
 A plain search trains every network on its own and to the end. What is counted are epochs of all phases; a network that
 was trained before costs nothing in any of them. Only what was trained to the end counts as found.
 
     python benchmarks/search_efficiency.py --seeds 5
+    python benchmarks/search_efficiency.py --seeds 5 --table cifar10
 """
 
 import argparse
@@ -22,7 +23,7 @@ import optuna
 from common import Figure, show
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from replay import InstantPool, Replay, Volume, coordinator, table_space
-from search_table import Entry, board, read_table
+from search_table import DIGITS, TABLES, board
 
 from trec_dse import objectives
 from trec_dse.results import EvaluateRequest
@@ -57,7 +58,7 @@ class Curve:
 
 def plain(sampler: BaseSampler, replay: Replay, n_trials: int) -> None:
     """Ask, train to the end, tell; no more."""
-    space, target = table_space(), board()
+    space, target = table_space(replay.kind), board()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=["minimize"] * 4, sampler=sampler)
     for _ in range(n_trials):
@@ -71,7 +72,7 @@ def engine(replay: Replay, settings: ExploreSettings) -> None:
     root = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
     folder = Path(tempfile.mkdtemp(dir=root))
     try:
-        with coordinator(folder / "study", settings, InstantPool(replay.evaluate), table_space()) as search:
+        with coordinator(folder / "study", settings, InstantPool(replay.evaluate), table_space(replay.kind)) as search:
             search.run(threading.Event())
     finally:
         shutil.rmtree(folder)
@@ -107,9 +108,8 @@ METHODS: dict[str, Callable[[Replay, int], None]] = {
 }
 
 
-def curve(method: str, seed: int, table: dict[str, Entry], volume: Volume) -> Curve:
-    """Run one search."""
-    replay = Replay(table, shares=method == ENGINE or method.endswith(SHARING))
+def curve(method: str, seed: int, replay: Replay, volume: Volume) -> Curve:
+    """Run one search; `replay` is new."""
     METHODS[method](replay, seed)
     steps, found, best = [], [], 0.0
     for spent, evaluation in replay.finished:
@@ -158,6 +158,7 @@ def savings(curves: list[Curve]) -> list[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="hypervolume against epochs spent")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="searches of each kind (default 5)")
+    parser.add_argument("--table", choices=list(TABLES), default=DIGITS.name, help="which one is replayed (digits)")
     parser.add_argument("--only", choices=list(METHODS), help="one kind of search")
     parser.add_argument("--curves", type=Path, metavar="FILE", help="append the curves, as JSON lines, to this file")
     parser.add_argument("--show", action="store_true", help="run nothing: the figures of the curves in that file")
@@ -168,11 +169,13 @@ def main() -> None:
         rows = [json.loads(line) for line in lines]
         curves = [Curve(r["method"], r["seed"], tuple(r["epochs"]), tuple(r["volumes"]), r["spent"]) for r in rows]
     else:
-        table = read_table()
+        kind = TABLES[args.table]
+        table = kind.read()
         volume = Volume(table)
         for method in [args.only] if args.only else list(METHODS):
             for seed in range(args.seeds):
-                curves.append(curve(method, seed, table, volume))
+                replay = Replay(table, shares=method == ENGINE or method.endswith(SHARING), kind=kind)
+                curves.append(curve(method, seed, replay, volume))
                 if args.curves:
                     with args.curves.open("a") as file:
                         file.write(json.dumps(vars(curves[-1])) + "\n")

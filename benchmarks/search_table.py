@@ -1,13 +1,14 @@
-"""Write the table that benchmarks of the search replay: every candidate of `spaces/digits_table.py`, trained for real.
+"""Write the tables that benchmarks of the search replay: every candidate of two small spaces, trained for real.
 
 Costs and the untrained error are those of the pipeline before training; errors and cycles after 1, 5 and 15 dense
 epochs are what `evaluate` answers at these rungs. Training is deterministic, so a replayed search is the search that
 would have trained.
 
-    python benchmarks/search_table.py --price    # 1,170 candidates, minutes: data/digits_costs.csv
-    python benchmarks/search_table.py --train    # their 903 networks, an hour: data/digits_trained.csv
-    python benchmarks/search_table.py            # how well each rung foretells the next
-    python benchmarks/search_table.py --check 10 # evaluates ten candidates anew and compares
+    python benchmarks/search_table.py --price                 # 1,170 candidates, minutes: data/digits_costs.csv
+    python benchmarks/search_table.py --train                 # their 903 networks, an hour: data/digits_trained.csv
+    python benchmarks/search_table.py                         # how well each rung foretells the next
+    python benchmarks/search_table.py --check 10              # evaluates ten candidates anew and compares
+    python benchmarks/search_table.py --table cifar10 ... --data-dir DIR   # the same of the other table
 """
 
 import argparse
@@ -16,7 +17,7 @@ import itertools
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,20 +40,8 @@ from trec_dse.search_space import load_search_space, sample
 from trec_dse.target import Target, load_target
 
 HERE = Path(__file__).resolve().parent
-SPACE = HERE / "spaces" / "digits_table.py"
-COSTS, TRAINED = (HERE / "data" / f"digits_{name}.csv" for name in ("costs", "trained"))
 RUNGS = (1, 5, 15)
 CLOCK_HZ = 180_000_000
-CHOICES: dict[str, list[Any]] = {
-    "width": [4, 8, 16],
-    "depth": [1, 2, 3],
-    "pruning": [0.0, 0.5],
-    "use_trec": [True, False],
-    "hash_bits": [3, 4, 5, 6],
-    "slice_policy": ["kernel_row", "channels", "whole"],
-    "scope": ["per_slice", "shared", "strip_shared"],
-    "n_kernel_reuse": [0, 1],
-}
 
 
 @dataclass(frozen=True)
@@ -61,9 +50,6 @@ class Costs:
 
     name: str
     network: str
-    width: int
-    depth: int
-    pruning: float
     sram: int
     flash: int
     cycles: int
@@ -93,47 +79,116 @@ class Entry:
 Row = TypeVar("Row", Costs, Result)
 
 
+@dataclass(frozen=True)
+class Table:
+    """A space that is small enough to be trained whole.
+
+    Attributes:
+        name: of the space, without `_table`, and of its files; choices: every value of every parameter.
+        words: the choices that a candidate stands for, which outlive changes to what else a candidate holds.
+    """
+
+    name: str
+    choices: Mapping[str, Sequence[Any]]
+    words: Callable[[Candidate], list[object]]
+
+    @property
+    def space(self) -> Path:
+        """The search space."""
+        return HERE / "spaces" / f"{self.name}_table.py"
+
+    @property
+    def costs(self) -> Path:
+        """The file of what is known before training."""
+        return HERE / "data" / f"{self.name}_costs.csv"
+
+    @property
+    def trained(self) -> Path:
+        """The file of what training shows."""
+        return HERE / "data" / f"{self.name}_trained.csv"
+
+    def name_of(self, candidate: Candidate) -> str:
+        """What a candidate is called in the files."""
+        return " ".join(str(word) for word in self.words(candidate))
+
+    def candidates(self) -> Iterator[Candidate]:
+        """Every candidate of the space once."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        space, seen = load_search_space(str(self.space)), set()
+        for values in itertools.product(*self.choices.values()):
+            candidate = sample(space, optuna.trial.FixedTrial(dict(zip(self.choices, values, strict=True))))
+            if candidate.key not in seen:
+                seen.add(candidate.key)
+                yield candidate
+
+    def read(self) -> dict[str, Entry]:
+        """The table by the candidate's name: those that are trained at every rung."""
+        results = {(row.network, row.epochs): row for row in read(self.trained, Result)}
+        return {
+            costs.name: Entry(costs, tuple(results[costs.network, epochs] for epochs in RUNGS))
+            for costs in read(self.costs, Costs)
+            if all((costs.network, epochs) in results for epochs in RUNGS)
+        }
+
+
+def _digits_words(candidate: Candidate) -> list[object]:
+    args, trec = candidate.network_args, candidate.trec
+    words: list[object] = [args["width"], args["depth"], candidate.pruning.get("*", 0.0)]
+    return words if trec is None else [*words, trec.hash_bits_early, trec.slice_policy, trec.scope, trec.n_kernel_reuse]
+
+
+def _cifar10_words(candidate: Candidate) -> list[object]:
+    trec, pruning = candidate.trec, candidate.pruning
+    words: list[object] = [candidate.network_args["width"], pruning.get("*", 0.0), pruning.get("fc1", 0.0)]
+    return words if trec is None else [*words, trec.hash_bits_early, *(trec.layers or ("both",))]
+
+
+DIGITS = Table(
+    "digits",
+    {
+        "width": [4, 8, 16],
+        "depth": [1, 2, 3],
+        "pruning": [0.0, 0.5],
+        "use_trec": [True, False],
+        "hash_bits": [3, 4, 5, 6],
+        "slice_policy": ["kernel_row", "channels", "whole"],
+        "scope": ["per_slice", "shared", "strip_shared"],
+        "n_kernel_reuse": [0, 1],
+    },
+    _digits_words,
+)
+CIFAR10 = Table(
+    "cifar10",
+    {
+        "hash_bits": [4, 2, 6, 3],
+        "use_trec": [False, True],
+        "width": [0.125, 0.25, 0.375],
+        "pruned_convolutions": [0.0, 0.25, 0.5],
+        "pruned_dense": [0.0, 0.5, 0.75],
+        "layers": ["both", "conv1"],
+    },
+    _cifar10_words,
+)
+TABLES = {table.name: table for table in (DIGITS, CIFAR10)}
+
+
 def board() -> Target:
-    """The board that the table is priced for."""
+    """The board that the tables are priced for."""
     return load_target(plugins.data_file("targets", "stm32f469i-disco", ".toml", TargetError))
 
 
-def candidates() -> Iterator[Candidate]:
-    """Every candidate of the space once."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = load_search_space(str(SPACE))
-    seen = set()
-    for values in itertools.product(*CHOICES.values()):
-        candidate = sample(space, optuna.trial.FixedTrial(dict(zip(CHOICES, values, strict=True))))
-        if candidate.key not in seen:
-            seen.add(candidate.key)
-            yield candidate
-
-
-def name_of(candidate: Candidate) -> str:
-    """What a candidate is called in the files: its choices, which outlive changes to what else a candidate holds."""
-    args, trec = candidate.network_args, candidate.trec
-    choices = [args["width"], args["depth"], candidate.pruning.get("*", 0.0)]
-    if trec is not None:
-        choices += [trec.hash_bits_early, trec.slice_policy, trec.scope, trec.n_kernel_reuse]
-    return " ".join(str(choice) for choice in choices)
-
-
-def price_all() -> None:
+def price_all(table: Table, data_dir: Path | None) -> None:
     """The costs of every candidate, appended as they come: a run that is cut off goes on."""
-    target, known = board(), {row.name for row in read(COSTS, Costs)}
-    for candidate in candidates():
-        if name_of(candidate) in known:
+    target, known = board(), {row.name for row in read(table.costs, Costs)}
+    for candidate in table.candidates():
+        if table.name_of(candidate) in known:
             continue
-        dataset = load_dataset(candidate, None)
+        dataset = load_dataset(candidate, data_dir)
         priced = price(candidate, target, dataset)
         cost = priced.cost
         row = Costs(
-            name_of(candidate),
+            table.name_of(candidate),
             priced.key,
-            int(candidate.network_args["width"]),
-            int(candidate.network_args["depth"]),
-            candidate.pruning.get("*", 0.0),
             cost.sram_bytes,
             cost.flash_bytes,
             cost.cycles,
@@ -141,33 +196,36 @@ def price_all() -> None:
             cost.dense_macs,
             round(clustering_error(candidate, priced.trec.configs, dataset), 5),
         )
-        append(COSTS, row)
+        append(table.costs, row)
 
 
-def train_all() -> None:
+def train_all(table: Table, data_dir: Path | None) -> None:
     """Every network at every rung, appended as they come: a run that is cut off goes on."""
     torch.set_num_threads(1)
-    costs = {row.name: row for row in read(COSTS, Costs)}
-    known = {(row.network, row.epochs) for row in read(TRAINED, Result)}
+    costs = {row.name: row for row in read(table.costs, Costs)}
+    known = {(row.network, row.epochs) for row in read(table.trained, Result)}
     folder, target = Path(tempfile.mkdtemp()), board()
+    where = None if data_dir is None else str(data_dir)
     try:
-        for candidate in candidates():
-            network = costs[name_of(candidate)].network
+        for candidate in table.candidates():
+            network = costs[table.name_of(candidate)].network
             for epochs in RUNGS:
                 if (network, epochs) in known:
                     continue
                 known.add((network, epochs))
                 place = folder / "candidates" / candidate.key
-                found = evaluate(EvaluateRequest(candidate, target, None, str(place), epochs), lambda _: None)
+                found = evaluate(EvaluateRequest(candidate, target, where, str(place), epochs), lambda _: None)
                 assert found.key == network
                 assert found.int8_accuracy is not None
-                append(TRAINED, Result(network, epochs, round(1 - found.int8_accuracy, 5), found.estimated.cycles))
+                append(
+                    table.trained, Result(network, epochs, round(1 - found.int8_accuracy, 5), found.estimated.cycles)
+                )
             shutil.rmtree(folder / "networks", ignore_errors=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def foretold(table: dict[str, Entry]) -> list[Figure]:
+def foretold(table: Mapping[str, Entry]) -> list[Figure]:
     """Spearman's rho between rungs, over all networks of the table: nothing was stopped here."""
     networks = list({entry.costs.network: entry for entry in table.values()}.values())
     errors = {0: np.array([entry.costs.clustering_error for entry in networks])}
@@ -198,17 +256,18 @@ def _features(costs: Costs) -> Floats:
     return np.log1p(np.array(sizes, dtype=np.float64))
 
 
-def check(n: int) -> list[Figure]:
+def check(table: Table, n: int, data_dir: Path | None) -> list[Figure]:
     """Evaluate `n` candidates anew, to the end, and count those whose error is not the table's.
 
     Cycles are not compared: they follow the kernels, which have become faster since the table was made.
     """
     torch.set_num_threads(1)
-    table, chosen = read_table(), list(candidates())
+    entries, chosen = table.read(), list(table.candidates())
     differences, folder = 0, Path(tempfile.mkdtemp())
+    where = None if data_dir is None else str(data_dir)
     for candidate in random.Random(0).sample(chosen, n):
-        place, expected = folder / "candidates" / candidate.key, table[name_of(candidate)].results[-1]
-        found = evaluate(EvaluateRequest(candidate, board(), None, str(place), RUNGS[-1]), lambda _: None)
+        place, expected = folder / "candidates" / candidate.key, entries[table.name_of(candidate)].results[-1]
+        found = evaluate(EvaluateRequest(candidate, board(), where, str(place), RUNGS[-1]), lambda _: None)
         assert found.int8_accuracy is not None
         differences += round(1 - found.int8_accuracy, 5) != expected.error
     shutil.rmtree(folder)
@@ -235,24 +294,17 @@ def read(path: Path, kind: type[Row]) -> list[Row]:
     return [kind(**{name: of(row[name]) for name, of in kinds.items()}) for row in rows]
 
 
-def read_table() -> dict[str, Entry]:
-    """The table by the candidate's name: those that are trained at every rung."""
-    results = {(row.network, row.epochs): row for row in read(TRAINED, Result)}
-    return {
-        costs.name: Entry(costs, tuple(results[costs.network, epochs] for epochs in RUNGS))
-        for costs in read(COSTS, Costs)
-        if all((costs.network, epochs) in results for epochs in RUNGS)
-    }
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="tabulate the replayed search space")
+    parser = argparse.ArgumentParser(description="tabulate a replayed search space")
+    parser.add_argument("--table", choices=list(TABLES), default=DIGITS.name, help="which one (digits)")
     parser.add_argument("--price", action="store_true", help="price every candidate")
     parser.add_argument("--train", action="store_true", help="train every network")
     parser.add_argument("--check", type=int, default=0, metavar="N", help="evaluate N candidates anew and compare")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where the data set is")
     args = parser.parse_args()
+    chosen = TABLES[args.table]
     if args.price:
-        price_all()
+        price_all(chosen, args.data_dir)
     if args.train:
-        train_all()
-    show(check(args.check) if args.check else foretold(read_table()))
+        train_all(chosen, args.data_dir)
+    show(check(chosen, args.check, args.data_dir) if args.check else foretold(chosen.read()))

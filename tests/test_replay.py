@@ -14,24 +14,24 @@ from trec_dse.rungs import spearman
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 from replay import Replay, Volume
 from search_efficiency import Curve
-from search_table import COSTS, TRAINED, Costs, Entry, Result, board, candidates, foretold, name_of, read
+from search_table import DIGITS, TABLES, Costs, Entry, Result, Table, board, foretold, read
 
-SMALL = [candidate for candidate in candidates() if name_of(candidate).startswith("4 1 ")]
-DENSE = next(candidate for candidate in SMALL if name_of(candidate) == "4 1 0.0")
-PRUNED = next(candidate for candidate in SMALL if name_of(candidate) == "4 1 0.5")
-CLUSTERED = next(candidate for candidate in SMALL if name_of(candidate) == "4 1 0.0 3 kernel_row per_slice 0")
+SMALL = [candidate for candidate in DIGITS.candidates() if DIGITS.name_of(candidate).startswith("4 1 ")]
+DENSE = next(candidate for candidate in SMALL if DIGITS.name_of(candidate) == "4 1 0.0")
+PRUNED = next(candidate for candidate in SMALL if DIGITS.name_of(candidate) == "4 1 0.5")
+CLUSTERED = next(candidate for candidate in SMALL if DIGITS.name_of(candidate) == "4 1 0.0 3 kernel_row per_slice 0")
 
 
 def entry(candidate: Candidate, errors: tuple[float, float, float] = (0.3, 0.2, 0.1), size: int = 1024) -> Entry:
     """A row whose costs are all `size` bytes, or 180,000 cycles for 1024 bytes, which is 1 ms."""
-    name = name_of(candidate)
+    name = DIGITS.name_of(candidate)
     cycles = 180_000 * size // 1024
-    costs = Costs(name, f"network of {name}", 4, 1, candidate.pruning.get("*", 0.0), size, size, cycles, 9, 9, 0.5)
+    costs = Costs(name, f"network of {name}", size, size, cycles, 9, 9, 0.5)
     results = [Result(costs.network, n, error, cycles) for n, error in zip((1, 5, 15), errors, strict=True)]
     return Entry(costs, tuple(results))
 
 
-TABLE = {name_of(candidate): entry(candidate) for candidate in (DENSE, PRUNED, CLUSTERED)}
+TABLE = {DIGITS.name_of(candidate): entry(candidate) for candidate in (DENSE, PRUNED, CLUSTERED)}
 
 
 def evaluate(replay: Replay, root: Path, candidate: Candidate, epochs: int | None = None) -> Evaluation:
@@ -84,7 +84,7 @@ def test_rungs_go_on_with_the_dense_training_and_branch_anew(tmp_path: Path) -> 
 
 def test_the_whole_front_has_all_of_the_volume_and_its_worse_half_less(tmp_path: Path) -> None:
     good, bad = entry(DENSE, size=1024), entry(PRUNED, (0.3, 0.2, 0.2), size=4096)
-    table = {name_of(DENSE): good, name_of(PRUNED): bad}
+    table = {DIGITS.name_of(DENSE): good, DIGITS.name_of(PRUNED): bad}
     volume, replay = Volume(table), Replay(table)
     assert volume([]) == 0
     # the only worse one is the reference point itself
@@ -99,17 +99,20 @@ def test_a_curve_tells_what_was_reached_when() -> None:
 
 
 def test_a_name_holds_every_choice_and_no_more() -> None:
-    everything = list(candidates())
-    assert len({name_of(candidate) for candidate in everything}) == len(everything) == 1170
+    everything = list(DIGITS.candidates())
+    assert len({DIGITS.name_of(candidate) for candidate in everything}) == len(everything) == 1170
     # of one layer all reuse their kernels or none: no other scope is left where all do
     assert len(SMALL) == 2 * (1 + 4 * 3 * (3 + 1))
-    assert all(isinstance(candidate.trec, TrecPolicy) == (len(name_of(candidate).split()) > 3) for candidate in SMALL)
+    assert all(
+        isinstance(candidate.trec, TrecPolicy) == (len(DIGITS.name_of(candidate).split()) > 3) for candidate in SMALL
+    )
 
 
-def test_every_candidate_of_the_space_is_in_the_shipped_table() -> None:
-    costs = read(COSTS, Costs)
-    assert {row.name for row in costs} == {name_of(candidate) for candidate in candidates()}
-    results = read(TRAINED, Result)
+@pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
+def test_every_candidate_of_the_space_is_in_the_shipped_table(table: Table) -> None:
+    costs = read(table.costs, Costs)
+    assert {row.name for row in costs} == {table.name_of(candidate) for candidate in table.candidates()}
+    results = read(table.trained, Result)
     assert len(results) == 3 * len({row.network for row in costs})
     assert all(0 <= row.error < 0.9 for row in results)
 
@@ -117,7 +120,9 @@ def test_every_candidate_of_the_space_is_in_the_shipped_table() -> None:
 def test_rungs_that_order_networks_alike_foretell_each_other() -> None:
     chosen = SMALL[:40]
     errors = [(0.3 + 0.01 * i, 0.2 + 0.01 * i, 0.6 - 0.01 * i) for i in range(len(chosen))]
-    table = {name_of(c): entry(c, each, 1024 + i) for i, (c, each) in enumerate(zip(chosen, errors, strict=True))}
+    table = {
+        DIGITS.name_of(c): entry(c, each, 1024 + i) for i, (c, each) in enumerate(zip(chosen, errors, strict=True))
+    }
     rho = [figure.value for figure in foretold(table)]
     # 1 -> 5 in the same order, 5 -> 15 and 1 -> 15 in the opposite one
     assert rho[1:4] == pytest.approx([1, -1, -1])
