@@ -179,10 +179,14 @@ def table_space(kind: Table = DIGITS) -> SearchSpace:
 
 
 class Volume:
-    """Hypervolume of evaluations as a share of the whole table's: error in points, sizes and time as logarithms."""
+    """Hypervolume of evaluations as a share of the whole table's: error in points, sizes and time as logarithms.
 
-    def __init__(self, table: Mapping[str, Entry]) -> None:
-        y = table_losses(table.values())
+    Errors count as at most `most_error` points.
+    """
+
+    def __init__(self, table: Mapping[str, Entry], most_error: float = DIGITS.most_error) -> None:
+        self._most_error = most_error
+        y = scaled(table_losses(table.values()), most_error)
         self._low, self._span = y.min(axis=0), y.max(axis=0) - y.min(axis=0)
         self._all = self._of((y - self._low) / self._span)
 
@@ -191,7 +195,7 @@ class Volume:
         if not evaluations:
             return 0.0
         y = losses(evaluations, objectives.DEFAULT)
-        return self._of((scaled(y) - self._low) / self._span) / self._all
+        return self._of((scaled(y, self._most_error) - self._low) / self._span) / self._all
 
     @staticmethod
     def _of(y: Floats) -> float:
@@ -199,14 +203,14 @@ class Volume:
 
 
 def table_losses(entries: Iterable[Entry]) -> Floats:
-    """Losses of candidates that are trained to the end, scaled as `Volume` takes them."""
+    """Losses of candidates that are trained to the end: points, KiB, KiB, milliseconds."""
     y = [
         [100 * last.error, costs.sram / 1024, costs.flash / 1024, 1000 * last.cycles / CLOCK_HZ]
         for costs, last in ((entry.costs, entry.results[-1]) for entry in entries)
     ]
-    return scaled(np.array(y))
+    return np.array(y)
 
 
-def scaled(y: Floats) -> Floats:
-    """Error in points as it is, at most 20; sizes and time as logarithms."""
-    return np.column_stack([np.minimum(y[:, 0], 20.0), np.log(y[:, 1:])])
+def scaled(y: Floats, most_error: float) -> Floats:
+    """Error in points as it is, at most `most_error`; sizes and time as logarithms."""
+    return np.column_stack([np.minimum(y[:, 0], most_error), np.log(y[:, 1:])])

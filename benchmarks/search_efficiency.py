@@ -171,7 +171,7 @@ def main() -> None:
     else:
         kind = TABLES[args.table]
         table = kind.read()
-        volume = Volume(table)
+        volume = Volume(table, kind.most_error)
         for method in [args.only] if args.only else list(METHODS):
             for seed in range(args.seeds):
                 replay = Replay(table, shares=method == ENGINE or method.endswith(SHARING), kind=kind)

@@ -86,11 +86,13 @@ class Table:
     Attributes:
         name: of the space, without `_table`, and of its files; choices: every value of every parameter.
         words: the choices that a candidate stands for, which outlive changes to what else a candidate holds.
+        most_error: in points; to be further off is no worse.
     """
 
     name: str
     choices: Mapping[str, Sequence[Any]]
     words: Callable[[Candidate], list[object]]
+    most_error: float
 
     @property
     def space(self) -> Path:
@@ -156,6 +158,7 @@ DIGITS = Table(
         "n_kernel_reuse": [0, 1],
     },
     _digits_words,
+    most_error=20.0,
 )
 CIFAR10 = Table(
     "cifar10",
@@ -168,6 +171,7 @@ CIFAR10 = Table(
         "layers": ["both", "conv1"],
     },
     _cifar10_words,
+    most_error=90.0,  # what guessing gives
 )
 TABLES = {table.name: table for table in (DIGITS, CIFAR10)}
 
