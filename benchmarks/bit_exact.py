@@ -12,6 +12,7 @@ import argparse
 import importlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,14 +86,14 @@ def wrong_answers(graph: QuantizedGraph, targets: list[Target]) -> dict[str, int
     return found
 
 
-def shapes(n: int, out: Path | None) -> list[Figure]:
-    """Every operator on `n` random shapes; what `out` has is taken from there."""
+def shapes(n: int, kinds: Sequence[str], out: Path | None) -> list[Figure]:
+    """Operators on `n` random shapes; what `out` has is taken from there."""
     targets = [load_target(data_folder("targets") / f"{name}.toml") for name in CORES]
     done: dict[tuple[str, int], dict[str, int]] = {}
     if out is not None and out.is_file():
         rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
         done = {(row["op"], row["seed"]): row["wrong"] for row in rows}
-    for kind in plugins.names("ops"):
+    for kind in kinds:
         for seed in range(FIRST_SEED, FIRST_SEED + n):
             if (kind, seed) in done:
                 continue
@@ -101,7 +102,7 @@ def shapes(n: int, out: Path | None) -> list[Figure]:
                 with out.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps({"op": kind, "seed": seed, "wrong": done[kind, seed]}) + "\n")
     figures = []
-    for kind in plugins.names("ops"):
+    for kind in kinds:
         ran, wrong = Counter[str](), Counter[str]()
         for (op, _), found in done.items():
             if op == kind:
@@ -119,10 +120,11 @@ def main() -> None:
     parser.add_argument(
         "--shapes", type=int, metavar="N", help="every operator on N random shapes, instead of networks"
     )
+    parser.add_argument("--op", action="append", choices=plugins.names("ops"), help="only this one; several times")
     parser.add_argument("--out", type=Path, metavar="FILE", help="lines of JSON, one per shape, to go on from")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    show(networks() if args.shapes is None else shapes(args.shapes, args.out))
+    show(networks() if args.shapes is None else shapes(args.shapes, args.op or plugins.names("ops"), args.out))
 
 
 if __name__ == "__main__":

@@ -101,9 +101,9 @@ int32_t trec_requantize_columns(const trec_rescale *rescale, const trec_rows *ro
                                 int8_t *output);
 
 /* In armv7em_dsp.c. n_quads: pairs of elements by four, at least 1 */
-void trec_add_quads(const int16_t *row, int32_t n_quads, int32_t *sums);
+void trec_add_quads(const int16_t *row, int32_t n_quads, trec_shared_sum *sums);
 
-static inline void trec_add_row(const int16_t *row, int32_t n_pairs, int32_t *sums)
+static inline void trec_add_row(const int16_t *row, int32_t n_pairs, trec_shared_sum *sums)
 {
     if (n_pairs >= 4) {
         trec_add_quads(row, n_pairs >> 2, sums);

@@ -101,7 +101,7 @@ static inline void trec_widen(const int8_t *values, int32_t n, int32_t first, in
 }
 
 /* Adds a row of a block to sums that are laid out as the block is; row: (n_pairs, 4, 2) and sums alike */
-static inline void trec_add_row(const int16_t *row, int32_t n_pairs, int32_t *sums)
+static inline void trec_add_row(const int16_t *row, int32_t n_pairs, trec_shared_sum *sums)
 {
     for (int32_t j = 0; j < n_pairs; j++) {
         sums[8 * j] += row[8 * j];

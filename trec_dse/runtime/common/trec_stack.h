@@ -11,11 +11,11 @@ enum { TREC_UNSEEN = 0xFFFF };
 typedef struct {
     int32_t n_pairs; /* of elements of a vector, the last filled up by a zero */
     int32_t hash_bits, max_clusters;
-    int32_t n;            /* clusters so far */
-    int32_t *sums;        /* (max_clusters / 4, n_pairs, 4, 2), the first rounded up */
-    uint16_t *counts;     /* (max_clusters) */
-    uint16_t *reverse;    /* (2^hash_bits): signature -> cluster */
-    uint16_t *signatures; /* (max_clusters) */
+    int32_t n;             /* clusters so far */
+    trec_shared_sum *sums; /* (max_clusters / 4, n_pairs, 4, 2), the first rounded up */
+    uint16_t *counts;      /* (max_clusters) */
+    uint16_t *reverse;     /* (2^hash_bits): signature -> cluster */
+    uint16_t *signatures;  /* (max_clusters) */
 } trec_stack;
 
 /* How sums become centroids. */
@@ -53,7 +53,7 @@ static inline uint16_t trec_stack_nearest(const trec_stack *s, uint32_t signatur
 }
 
 /* Where a cluster's entry stands. */
-static inline int32_t *trec_stack_entry(const trec_stack *s, int32_t cluster)
+static inline trec_shared_sum *trec_stack_entry(const trec_stack *s, int32_t cluster)
 {
     const uint32_t c = (uint32_t)cluster;
     return s->sums + (c >> 2) * 8u * (uint32_t)s->n_pairs + (c & 3u) * 2u;
@@ -62,7 +62,7 @@ static inline int32_t *trec_stack_entry(const trec_stack *s, int32_t cluster)
 /* Pushes a vector whose signature is new. */
 static inline void trec_stack_push(trec_stack *s, uint32_t signature, const int16_t *row)
 {
-    int32_t *sums = trec_stack_entry(s, s->n);
+    trec_shared_sum *sums = trec_stack_entry(s, s->n);
     for (int32_t j = 8 * (s->n_pairs - 1); j >= 0; j -= 8) {
         sums[j] = row[j];
         sums[j + 1] = row[j + 1];
@@ -104,11 +104,8 @@ static inline trec_stack_divisor trec_stack_divisor_of(uint32_t count, const tre
     return (trec_stack_divisor){2 * count, twice_one, start};
 }
 
-/* Sums over which their means are written: a compiler must not take them for different memory. */
-typedef int32_t __attribute__((may_alias)) trec_stack_sum;
-
 /* The means of a pair of sums. */
-static inline void trec_stack_divide_pair(const trec_stack_sum *sums, const trec_stack_divisor *d, int16_t *centroid)
+static inline void trec_stack_divide_pair(const trec_shared_sum *sums, const trec_stack_divisor *d, int16_t *centroid)
 {
     const uint32_t first = ((uint32_t)sums[0] * d->twice_one + d->start) / d->twice_count;
     const uint32_t second = ((uint32_t)sums[1] * d->twice_one + d->start) / d->twice_count;
@@ -122,7 +119,7 @@ static inline void trec_stack_divide(const trec_stack *s, const trec_means *mean
 {
     const int32_t size = 8 * s->n_pairs;
     for (int32_t first = 0; first < s->n; first += 4) {
-        const trec_stack_sum *sums = s->sums + first / 4 * size;
+        const trec_shared_sum *sums = s->sums + first / 4 * size;
         int16_t *block = centroids + first / 4 * size;
         trec_stack_divisor divisors[4];
         for (int32_t c = 0; c < 4; c++) {

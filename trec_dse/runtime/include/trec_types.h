@@ -5,6 +5,10 @@
 #include <stddef.h> /* defines: NULL, size_t */
 #include <stdint.h> /* defines: int8_t ... int64_t */
 
+/* A sum in a workspace that holds numbers of another type at other times: a compiler must not take the two for
+ * different memory. */
+typedef int32_t __attribute__((may_alias)) trec_shared_sum;
+
 /* How a sliding window moves over an (in_h, in_w, in_c) image; out_h and out_w follow from the rest. */
 typedef struct {
     int32_t in_h, in_w, in_c;
