@@ -7,6 +7,7 @@ that are not installed are kept. Run it after any change of the C, the flags or 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -19,7 +20,7 @@ from common import linked, on_twin, random_candidates
 
 from trec_dse import codec, datasets, plugins
 from trec_dse.codegen import constant_bytes, network_calls
-from trec_dse.errors import ToolchainError
+from trec_dse.errors import DoesNotFitError, ToolchainError
 from trec_dse.evaluate import untrained_graph
 from trec_dse.firmware import build_firmware, code_sizes, speak_text
 from trec_dse.footprint import BASE, TABLE, Footprint, load_footprints
@@ -130,9 +131,7 @@ def measure(target: Target, compiler: Compiler) -> Footprint:
             symbols[function] = {s: size for s, size in item.symbols.items() if s not in known}
     static = max(item.static_bytes for item in firmwares)
     draft = Footprint(compiler.name, target.core, target.platform, symbols, 0.0, 0.0, static, {}, 0, target.optimize)
-    data = {name: datasets.placeholder(name) for name in ("digits", "cifar10")}
-    candidates = [c for space in ("digits_tiny", "cifar10_cifarnet") for c in random_candidates(space, N_FITTED)]
-    fitted = [link(untrained_graph(c, data[c.dataset]), target, compiler) for c in candidates]
+    fitted = random_firmwares(target, compiler)
     rest = [item.flash_bytes - item.constants - draft.code_bytes(item.functions, 0) for item in fitted]
     slope, intercept = np.polyfit([item.n_arguments for item in fitted], rest, 1)
     left = [r - slope * item.n_arguments - intercept for r, item in zip(rest, fitted, strict=True)]
@@ -145,6 +144,16 @@ def measure(target: Target, compiler: Compiler) -> Footprint:
     return dataclasses.replace(
         draft, call_base=round(intercept, 2), call_argument=round(slope, 2), stack=stack, stack_elsewhere=elsewhere
     )
+
+
+def random_firmwares(target: Target, compiler: Compiler) -> list[Linked]:
+    """Random candidates of two spaces, of which those that the board has no room for are left out."""
+    data, found = {name: datasets.placeholder(name) for name in ("digits", "cifar10")}, []
+    for space in ("digits_tiny", "cifar10_cifarnet"):
+        for candidate in random_candidates(space, N_FITTED):
+            with contextlib.suppress(DoesNotFitError):
+                found.append(link(untrained_graph(candidate, data[candidate.dataset]), target, compiler))
+    return found
 
 
 def deepest(firmwares: Sequence[Linked], text: StackOutline) -> tuple[dict[str, int], int]:

@@ -88,7 +88,7 @@ def measure(name: str, graph: QuantizedGraph, images: Int8Array, target: Target,
     shapes, layers = found.graph.shapes, []
     for node, measured in zip(found.graph.nodes, found.layers, strict=True):
         inputs = [shapes[source] for source in node.inputs]
-        work = work_of(node.op, inputs, wide_share(node.op, inputs, graph.weights[node.name]), worst=False)
+        work = work_of(node.op, inputs, wide_share(graph.weights[node.name]), worst=False)
         estimated = round(cycles_of(work, target.timing, target.name), 1)
         layers.append(Layer(node.op.kind, estimated, measured.spent.cycles))
     whole = Layer("network", cost_of(graph, target).cycles, found.cycles)

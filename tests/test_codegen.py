@@ -51,12 +51,12 @@ def test_kernels_are_called_in_order_with_the_planned_offsets() -> None:
 
 def test_constants_are_counted_as_the_compiler_lays_them_out() -> None:
     found = constant_bytes(QUANTIZED)
-    # conv1: 2 * 9 weights, filled up to pairs of 10: 20, 2 biases 8, 2 multipliers 8, 2 shifts -> 4; struct: window 11
+    # conv1: 2 * 9 weights, filled up to pairs of 10: 20, 2 biases 8, 2 factors 8; struct: window 11
     # words, out_c, in_zero, tile, group, weights, bias, rescale 5
-    assert found["conv1"].tables == 20 + 8 + 8 + 4
+    assert found["conv1"].tables == 20 + 8 + 8
     assert found["conv1"].structs == 4 * (11 + 6 + 5)
-    # fc: 24 weights, 3 * 4, 3 * 4, 3 -> 4; struct: in_n, out_n, weights, bias, rescale 5
-    assert found["fc"].tables == 24 + 12 + 12 + 4
+    # fc: 24 weights, 3 * 4, 3 * 4; struct: in_n, out_n, weights, bias, rescale 5
+    assert found["fc"].tables == 24 + 12 + 12
     assert found["fc"].structs == 4 * (4 + 5)
 
 

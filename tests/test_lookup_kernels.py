@@ -194,8 +194,8 @@ def test_a_term_takes_three_bytes_of_flash() -> None:
         Candidate("cifar10", "cifarnet", {"width": 0.25}, kernels={"conv2": KernelConfig("lookup", 16, 2)}),
         datasets.placeholder("cifar10"),
     )
-    # 16 kernels of 25 taps with 2 terms, filled up to 52; biases and multipliers of 4 bytes, shifts of 1
-    assert constant_bytes(graph)["conv2.lookup"].tables == 16 * 52 * 3 + 16 * (4 + 4 + 1)
+    # 16 kernels of 25 taps with 2 terms, filled up to 52; biases and factors of 4 bytes
+    assert constant_bytes(graph)["conv2.lookup"].tables == 16 * 52 * 3 + 16 * (4 + 4)
 
 
 def test_more_channels_than_a_dictionary_can_have_are_refused() -> None:

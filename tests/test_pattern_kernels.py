@@ -137,9 +137,9 @@ def test_a_kernel_s_part_takes_its_weights_and_two_bytes_of_flash() -> None:
     graph = lower(changed, (5, 5, 4))
     node, quantized = graph.nodes[0], quantize(graph, torch.randn(2, 5, 5, 4))
     # one pattern: 2 slices of 6 kernels of 4 taps and 2 channels, a number of 2 bytes each; 3 numbers a slice;
-    # the pattern's 4 taps; biases and multipliers of 4 bytes, shifts of 1 rounded up to words
+    # the pattern's 4 taps; biases and factors of 4 bytes
     weights, kernels, slices = 2 * 6 * 8, 2 * 6 * 2, 2 * 3 * 2
-    assert constant_bytes(quantized)[node.name].tables == weights + kernels + slices + 4 + 6 * (4 + 4) + 8
+    assert constant_bytes(quantized)[node.name].tables == weights + kernels + slices + 4 + 6 * (4 + 4)
 
 
 def test_a_candidate_asks_for_it_and_the_estimate_knows_it_is_cheaper() -> None:

@@ -39,8 +39,8 @@ from trec_dse.twin.waits import in_front_of_flash
 
 CANDIDATE = Candidate("digits", "tiny", {"width": 8, "depth": 2})
 GRAPH = untrained_graph(CANDIDATE, datasets.placeholder("digits"))
-# kernels (two at a time, of pairs), then a bias, a factor and a shift for every output; the last table ends at a word
-TABLES = {"conv1": 8 * 10 + 8 * 9, "conv2": 8 * 72 + 8 * 9, "fc1": 10 * 128 + 2 * 40 + 12}
+# kernels (two at a time, of pairs), then a bias and a factor for every output
+TABLES = {"conv1": 8 * 10 + 8 * 8, "conv2": 8 * 72 + 8 * 8, "fc1": 10 * 128 + 2 * 40}
 
 
 def board(name: str, region: str = "auto") -> Target:
@@ -108,15 +108,15 @@ def test_no_object_lies_at_address_0() -> None:
 
 
 def test_a_convolution_reads_its_kernels_once_for_four_positions() -> None:
-    # 16 positions, K = 4 * 2 = 8, M = 4: 16 * 8 * 4 / 4 bytes of kernels and 16 * 4 * 9 / 4 of the rest
+    # 16 positions, K = 4 * 2 = 8, M = 4: 16 * 8 * 4 / 4 bytes of kernels and 16 * 4 * 8 / 4 of the rest
     op = Conv2d(4, Window((2, 2)))
-    assert lines_read(op, [(5, 5, 2)], line_bytes=16, n_lines=8) == (128 + 144) / 16
+    assert lines_read(op, [(5, 5, 2)], line_bytes=16, n_lines=8) == (128 + 128) / 16
 
 
 def test_a_dense_layer_reads_four_rows_by_turns() -> None:
-    # 16 inputs, 4 outputs: 4 blocks of four words, 36 bytes of the rest
-    assert lines_read(Dense(4), [(16,)], line_bytes=16, n_lines=8) == (64 + 36) / 16
-    assert lines_read(Dense(4), [(16,)], line_bytes=8, n_lines=1) == 16 + 12, "each word is a line of its own"
+    # 16 inputs, 4 outputs: 4 blocks of four words, 32 bytes of the rest
+    assert lines_read(Dense(4), [(16,)], line_bytes=16, n_lines=8) == (64 + 32) / 16
+    assert lines_read(Dense(4), [(16,)], line_bytes=8, n_lines=1) == 16 + 8, "each word is a line of its own"
 
 
 def test_a_pooling_has_no_tables_to_place() -> None:
@@ -141,7 +141,7 @@ def test_the_board_s_own_sram_is_taken_behind_everything_else() -> None:
     assert cost.placed.room == pytest.approx(own.sram_bytes - before.sram_bytes, abs=8)
     assert cost.sram_bytes == before.sram_bytes + sum(TABLES.values())
     full = place(GRAPH, own, own.sram_bytes - 200)
-    assert list(full.tables) == ["conv1"], "152 of 200 bytes"
+    assert list(full.tables) == ["conv1"], "144 of 200 bytes"
 
 
 def test_what_is_saved_is_taken_off_the_layers_that_are_placed() -> None:
@@ -156,7 +156,7 @@ def test_what_is_saved_is_taken_off_the_layers_that_are_placed() -> None:
     assert cost.weight_bytes == before.weight_bytes
     assert cost.code_bytes - before.code_bytes == 44
     # conv2: 64 positions of K = 72, M = 8, in Flash lines of 16 bytes at 5 cycles
-    lines = (64 * 72 * 8 / 4 + 64 * 8 * 9 / 4) / 16
+    lines = (64 * 72 * 8 / 4 + 64 * 8 * 8 / 4) / 16
     assert less["conv2"] == pytest.approx(lines * 5 * 1.078, abs=1)
 
 
@@ -189,7 +189,7 @@ def test_only_chosen_tables_are_marked_and_an_unplaced_network_is_as_ever() -> N
     assert "TREC_PLACED" not in plain
     tables = [line for line in marked.splitlines() if line.startswith("static const") and "TREC_PLACED" in line]
     assert tables and all(" conv2_" in line for line in tables)
-    assert len(tables) == 4, "weights, biases, multipliers, shifts"
+    assert len(tables) == 3, "weights, biases, factors"
 
 
 def test_tables_of_bytes_begin_at_words() -> None:

@@ -97,14 +97,14 @@ def test_a_dense_layer_becomes_smaller_from_a_little_more_than_half_zeros_on() -
 
 def test_the_tables_of_a_pruned_layer_are_what_its_entries_take() -> None:
     graph = int8(Dense(10), (100,), thin(10, 100, 50))
-    rest = 2 * 40 + 12  # biases, factors, shifts
+    rest = 2 * 40  # biases, factors
     assert constant_bytes(graph)["layer"].tables == 1000 + rest
     assert constant_bytes(without_zeros(graph))["layer"].tables == 20 + 2 * 50 + rest
     conv = int8(Conv2d(8, Window((1, 1))), (4, 4, 50), thin(8, 50, 40).reshape(8, 1, 1, 50))
     pruned = without_zeros(conv)
     assert pruned.nodes[0].op == PrunedConv2d(8, Window((1, 1)), n_entries=40)
     assert pruned.nodes[0].op.macs((4, 4, 50)) == 16 * 40
-    assert constant_bytes(pruned)["layer"].tables == 2 * 2 * 8 + 2 * 40 + 2 * 32 + 8
+    assert constant_bytes(pruned)["layer"].tables == 2 * 2 * 8 + 2 * 40 + 2 * 32
 
 
 def test_other_layers_and_what_is_not_smaller_stay_as_they_are() -> None:

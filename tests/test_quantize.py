@@ -8,7 +8,15 @@ from trec_dse.candidate import QuantizationRecipe, TrecConfig
 from trec_dse.errors import CandidateError
 from trec_dse.graph import INPUT, Graph, Node, NodeQuantization, Quantization, Window, quantize_array
 from trec_dse.ops._clustering import assign
-from trec_dse.ops._fixed_point import divide, multiplier_and_shift, quantize_channels, rescale_tables
+from trec_dse.ops._fixed_point import (
+    channel_multipliers,
+    divide,
+    multiplier_and_shift,
+    quantize_channels,
+    rescale_tables,
+    single_rescale,
+    sum_multipliers,
+)
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.dense import Dense
 from trec_dse.ops.trec_conv2d import TrecConv2d
@@ -48,8 +56,38 @@ def test_a_scale_just_below_a_power_of_two_does_not_overflow_its_multiplier() ->
     assert multiplier / 2**shift == pytest.approx(0.5)
 
 
+def test_the_factors_of_a_layer_are_multiples_of_a_2_to_the_32nd() -> None:
+    tables = rescale_tables(np.array([0.25, 2.0**-20 + 2.0**-33]))
+    assert tables["shift"] == 32
+    assert tables["factors"].tolist() == [2**30, 2**12 + 1]  # a half is rounded upwards
+
+
+@pytest.mark.parametrize(("largest", "shift"), [(0.5, 31), (0.75, 31), (40.0, 25), (2.0**-19, 49)])
+def test_a_layer_with_large_or_only_tiny_factors_has_another_shift(largest: float, shift: int) -> None:
+    tables = rescale_tables(np.array([largest, largest / 4]))
+    assert tables["shift"] == shift
+    assert (tables["factors"] / 2.0**shift).tolist() == [largest, largest / 4]
+
+
+def test_a_factor_just_below_a_half_does_not_overflow() -> None:
+    assert rescale_tables(np.array([0.5 - 1e-12]))["factors"].tolist() == [2**30]
+    assert rescale_tables(np.array([0.5 - 2.0**-31]))["factors"].tolist() == [2**31 - 2]
+
+
 def test_a_vanishing_scale_becomes_zero() -> None:
-    assert rescale_tables(np.array([1e-30]))["multipliers"].tolist() == [0]
+    assert rescale_tables(np.array([1e-30]))["factors"].tolist() == [0]
+    assert channel_multipliers(np.array([1e-30]))["multipliers"].tolist() == [0]
+
+
+def test_one_scale_for_a_layer_is_a_multiplier_and_a_shift() -> None:
+    assert single_rescale(0.75) == {"multiplier": 3 * 2**29, "shift": 31}
+
+
+def test_sums_have_multipliers_of_16_bits_unless_an_input_counts_double() -> None:
+    assert sum_multipliers((0.5, 1.0)) == ((2**13, 2**14), 14)
+    (first, second), shift = sum_multipliers((2.0, 0.25))
+    assert shift > 14
+    assert (first / 2**shift, second / 2**shift) == (2.0, 0.25)
 
 
 def test_weights_are_symmetric_per_channel() -> None:

@@ -7,19 +7,20 @@ import pytest
 
 from trec_dse import plugins
 from trec_dse.candidate import TrecConfig
-from trec_dse.graph import Shape, Window
-from trec_dse.ops._work import edge_positions, taps_inside, wide_share, work_of
-from trec_dse.ops.concat import Concat
+from trec_dse.graph import Op, Shape, Window
+from trec_dse.ops._work import edge_positions, loose_outputs, taps_inside, wide_share, work_of
 from trec_dse.ops.conv2d import Conv2d
+from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
 from trec_dse.ops.max_pool2d import MaxPool2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
+from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.resources import data_folder
 from trec_dse.target import load_target
 
 SAME = Window((3, 3), (1, 1), (1, 1))
 
 
-def amounts(op: Conv2d | MaxPool2d | TrecConv2d, shape: Shape) -> dict[str, float]:
+def amounts(op: Op, shape: Shape) -> dict[str, float]:
     return {item.kind: item.amount for item in op.work(shape, worst=False)}
 
 
@@ -88,11 +89,35 @@ def test_every_layer_is_a_call_and_may_have_outputs_that_take_longer() -> None:
 
 
 def test_outputs_take_longer_where_their_factor_is_a_half_or_more() -> None:
-    op, shape = Conv2d(4, Window((1, 1))), (2, 2, 3)
-    assert wide_share(op, [shape], {"shifts": np.array([32, 33, 31, 40])}) == 0.5
-    assert wide_share(op, [shape], {}) == 0.0
-    # a concatenation looks its values up, whatever they are rescaled by
-    assert wide_share(Concat(), [(2, 2, 1), (2, 2, 1)], {"shifts": np.array([30, 30])}) == 0.0
+    factors = np.array([1, 2])
+    assert wide_share({"factors": factors, "shift": np.array(31)}) == 1.0
+    assert wide_share({"factors": factors, "shift": np.array(32)}) == 0.0
+    # a sum and a recurrence have shifts of their own
+    assert wide_share({"shift": np.array(14)}) == 0.0
+
+
+def test_outputs_beside_fours_of_rows_and_channels_are_rescaled_one_by_one() -> None:
+    assert loose_outputs(9, 10) == 9 * 10 - 8 * 8
+    assert loose_outputs(8, 16) == 0
+    found = amounts(Conv2d(10, Window((1, 1))), (3, 3, 4))
+    assert (found["conv_output"], found["loose_output"]) == (90, 26)
+
+
+def test_clustered_channels_of_tiles_that_are_not_whole_are_finished_later() -> None:
+    # 20 channels of which 3 are exact: 5 others of the first tile, 4 of the third
+    reuse = amounts(TrecConv2d(20, Window((3, 3)), TrecConfig(3, 9, "kernel_reuse")), (6, 6, 2))
+    assert reuse["slice_loose"] == 16 * (5 + 4)
+    assert amounts(TrecConv2d(16, Window((3, 3)), TrecConfig(3, 9)), (6, 6, 2))["slice_loose"] == 0
+    strips = amounts(TrecStripConv2d(12, Window((3, 3)), TrecConfig(3, 6, "strip_shared")), (6, 6, 2))
+    # 4 x 4 outputs in 2 tiles, one pass
+    assert (strips["strip_loose"], strips["strip_row"], strips["strip_pass"]) == (16 * 4, 2 * 4, 0)
+
+
+def test_a_depthwise_convolution_skips_taps_outside_and_takes_channels_by_fours() -> None:
+    found = amounts(DepthwiseConv2d(SAME), (4, 4, 5))
+    # 100 taps lie inside, see above; a word of channels and one more; 3 lines in each of 16 windows
+    assert (found["depthwise_mac"], found["depthwise_line"], found["depthwise_output"]) == (400, 48, 64)
+    assert (found["depthwise_loose_mac"], found["depthwise_loose"], found["depthwise_window"]) == (100, 16, 16)
 
 
 def test_every_board_has_a_cost_for_the_work_of_every_operator() -> None:

@@ -109,7 +109,7 @@ def layer_records(graph: QuantizedGraph, cycles: Mapping[str, float]) -> tuple[L
     shapes, records = graph.shapes, []
     for node in graph.nodes:
         inputs = tuple(shapes[name] for name in node.inputs)
-        share = wide_share(node.op, inputs, graph.weights[node.name])
+        share = wide_share(graph.weights[node.name])
         settings, code = codec.unstructure(node.op), code_of(node.op.kind)
         records.append(LayerRecord(node.name, node.op.kind, settings, inputs, share, code, cycles.get(node.name)))
     return tuple(records)

@@ -79,7 +79,7 @@ class Pace:
     def cycles(self, node: Node, graph: QuantizedGraph, *, worst: bool) -> int:
         """Of one layer; TargetError if the target's timing lacks a kind of its work."""
         inputs = _inputs(node, graph)
-        work = work_of(node.op, inputs, wide_share(node.op, inputs, graph.weights[node.name]), worst=worst)
+        work = work_of(node.op, inputs, wide_share(graph.weights[node.name]), worst=worst)
         cycles = cycles_of(work, self.target.timing, self.target.name) * self.slower.get(node.name, 1.0)
         # costs that were learned with tables placed know it already
         is_known = self.target.calibration is not None

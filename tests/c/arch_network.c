@@ -7,10 +7,13 @@
 #define trec_multiply plain_multiply
 #define trec_multiply_narrow plain_multiply_narrow
 #define trec_add_parts plain_add_parts
+#define trec_round_high plain_round_high
+#define trec_add_words plain_add_words
+#define trec_depthwise_fours plain_depthwise_fours
 #define trec_widen plain_widen
 #define trec_add_row plain_add_row
 #define trec_sum_terms plain_sum_terms
-#define trec_requantize_columns plain_requantize_columns
+#define trec_requantize_rows plain_requantize_rows
 #define trec_max_s8 plain_max_s8
 #include "portable.h"
 #undef trec_dot_s8
@@ -19,10 +22,13 @@
 #undef trec_multiply
 #undef trec_multiply_narrow
 #undef trec_add_parts
+#undef trec_round_high
+#undef trec_add_words
+#undef trec_depthwise_fours
 #undef trec_widen
 #undef trec_add_row
 #undef trec_sum_terms
-#undef trec_requantize_columns
+#undef trec_requantize_rows
 #undef trec_max_s8
 #include "armv7em_dsp.h"
 
@@ -140,14 +146,25 @@ static int32_t try_add_parts(void)
         table[i] = (int16_t)draw(-990, 990);
     }
     uint8_t *ids = (uint8_t *)bytes[1];
-    for (int32_t i = 0; i < BYTES; i++) {
+    for (int32_t i = 0; i < 512; i++) {
         ids[i] = (uint8_t)draw(0, 4096 / parts.row_step - 1);
     }
-    const int32_t n = draw(1, 4), r = draw(0, 4 - n);
-    const int32_t is_start = draw(0, 1);
-    plain_add_parts(&parts, ids + 1, n, numbers[0] + r + 64 * is_start, numbers[0] + r);
-    trec_add_parts(&parts, ids + 1, n, numbers[1] + r + 64 * is_start, numbers[1] + r);
-    return numbers_differ();
+    int32_t factors[TREC_PART_CHANNELS];
+    for (int32_t c = 0; c < TREC_PART_CHANNELS; c++) {
+        factors[c] = draw(0, 1000000);
+    }
+    const int32_t n = draw(1, 4), r = draw(0, 4 - n), is_start = draw(0, 1), is_last = draw(0, 1);
+    trec_part_sums to = {.start_step = draw(0, 1), .factors = is_last ? factors : NULL, .zero = draw(-128, 127)};
+    to.out_c = draw(8, 20);
+    to.start = numbers[0] + r + 64 * is_start;
+    to.sums = numbers[0] + r;
+    to.outputs = bytes[0] + 512 + draw(0, 3);
+    plain_add_parts(&parts, ids + 1, n, &to);
+    to.start += numbers[1] - numbers[0];
+    to.sums = numbers[1] + r;
+    to.outputs += bytes[1] - bytes[0];
+    trec_add_parts(&parts, ids + 1, n, &to);
+    return numbers_differ() || (is_last && differ(bytes[0] + 512, bytes[1] + 512, 100));
 }
 
 static int32_t try_widen(void)
@@ -178,23 +195,62 @@ static int32_t try_sum_terms(void)
     return numbers_differ();
 }
 
+static int32_t try_round_high(void)
+{
+    const int32_t value = draw(-8000000, 8000000) * 256 + draw(0, 255), factor = draw(0, 8000000) * 256;
+    const int32_t zero = draw(-128, 127);
+    return trec_round_high(value, factor, zero) != plain_round_high(value, factor, zero);
+}
+
 static int32_t try_requantize(void)
 {
-    int32_t multipliers[12];
-    uint8_t shifts[12];
+    int32_t factors[12];
     for (int32_t c = 0; c < 12; c++) {
-        multipliers[c] = draw(0, 9) == 0 ? 0 : (int32_t)0x40000000 + draw(0, 0xFFFFFF) * 64;
-        shifts[c] = (uint8_t)(draw(0, 9) == 0 ? draw(31, 32) : draw(33, draw(34, 62)));
+        factors[c] = draw(0, 9) == 0 ? 0x7FFFFFFF : draw(0, 1 << draw(1, 22));
     }
     for (int32_t i = 0; i < 64; i++) {
         numbers[0][i] = numbers[1][i] = numbers[0][i] * 100 + draw(0, 99);
     }
-    const int32_t min = draw(-128, 0);
-    const trec_rescale rescale = {multipliers, shifts, draw(-128, 127), min, draw(min, 127)};
-    const int32_t first = draw(0, 3);
-    const trec_rows rows = {.first = first, .count = draw(0, 12 - first), .n = 4, .out_c = draw(12, 20)};
-    const int32_t done = plain_requantize_columns(&rescale, &rows, numbers[0], bytes[0]);
-    return trec_requantize_columns(&rescale, &rows, numbers[1], bytes[1]) != done || differ(bytes[0], bytes[1], BYTES);
+    const trec_rescale rescale = {factors, TREC_HIGH, draw(-128, 127), -128, 127};
+    const trec_rows rows = {.first = 0, .count = 4 * draw(0, 3), .n = 4, .out_c = draw(12, 20)};
+    const int32_t at = draw(0, 3);
+    plain_requantize_rows(factors, &rescale, &rows, numbers[0], bytes[0] + at);
+    trec_requantize_rows(factors, &rescale, &rows, numbers[1], bytes[1] + at);
+    return differ(bytes[0], bytes[1], BYTES);
+}
+
+static int32_t try_add_words(void)
+{
+    const int32_t a = draw(200, 203), b = draw(100, 103), to = draw(0, 3);
+    const trec_weighted terms = {{(int16_t)draw(0, 32767), (int16_t)draw(0, 32767)}, draw(-8000000, 8000000)};
+    const int32_t n_words = draw(0, 20);
+    plain_add_words(&terms, bytes[0] + a, bytes[0] + b, n_words, bytes[0] + to);
+    trec_add_words(&terms, bytes[1] + a, bytes[1] + b, n_words, bytes[1] + to);
+    return differ(bytes[0], bytes[1], BYTES);
+}
+
+static int32_t try_depthwise(void)
+{
+    int32_t factors[12];
+    for (int32_t c = 0; c < 12; c++) {
+        factors[c] = draw(0, 100000000);
+    }
+    const trec_taps taps = {
+        .columns = draw(1, 4),
+        .rows = draw(1, 3),
+        .x_rest = draw(0, 40),
+        .w_rest = draw(0, 40),
+        .bias = numbers[0],
+        .factors = factors,
+        .zero = draw(-128, 127),
+        .n_fours = draw(0, 3),
+        .channels = draw(12, 20),
+        .x_zero = draw(-128, 127),
+    };
+    const int32_t x = draw(200, 203), w = draw(600, 603), to = draw(0, 3);
+    plain_depthwise_fours(&taps, bytes[0] + x, bytes[0] + w, bytes[0] + to);
+    trec_depthwise_fours(&taps, bytes[1] + x, bytes[1] + w, bytes[1] + to);
+    return differ(bytes[0], bytes[1], BYTES);
 }
 
 static int32_t try_max(void)
@@ -207,7 +263,8 @@ static int32_t try_max(void)
 
 static int32_t (*const trials[TREC_OUTPUT_BYTES / 2])(void) = {
     try_dot,       try_dot_s16,    try_dot_1x4, try_multiply,        try_widen,     try_add_row,
-    try_sum_terms, try_requantize, try_max,     try_multiply_narrow, try_add_parts,
+    try_sum_terms, try_requantize, try_max,     try_multiply_narrow, try_add_parts, try_round_high,
+    try_add_words, try_depthwise,
 };
 
 void trec_net_run(void)

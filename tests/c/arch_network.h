@@ -6,7 +6,7 @@
 
 #define TREC_BUILD_ID "0123456789abcdef"
 #define TREC_INPUT_BYTES 4   /* seed of the random numbers, little-endian */
-#define TREC_OUTPUT_BYTES 22 /* per primitive: rounds that differed, and whether any result was other than zero */
+#define TREC_OUTPUT_BYTES 28 /* per primitive: rounds that differed, and whether any result was other than zero */
 #define TREC_ARENA_BYTES 64
 #define TREC_INPUT_OFFSET 0
 #define TREC_OUTPUT_OFFSET 16

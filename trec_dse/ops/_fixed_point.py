@@ -39,7 +39,29 @@ def multiplier_and_shift(scale: float) -> tuple[int, int]:
     return multiplier, shift
 
 
+ADD_SHIFT = 14  # of the multipliers of sums: trec_types.h
+HIGH = 32  # the shift that leaves the upper half of a product: trec_types.h
+_FINEST = 2.0**-18  # of the largest factor of a layer, so that 14 bits of it are kept at that shift
+
+
 def rescale_tables(scales: npt.NDArray[np.float64]) -> IntWeights:
+    """`factors` (int32) and their `shift`: factors / 2**shift are nearest to `scales` (M,), all positive.
+
+    The shift is `HIGH` wherever the largest scale lies in [2**-18, 1/2), which those of trained layers do.
+    """
+    largest = float(scales.max())
+    shift = HIGH if _FINEST <= largest < (INT32 - 1) / 2**HIGH else multiplier_and_shift(largest)[1]
+    factors = np.floor(scales * 2.0**shift + 0.5)
+    return {"factors": factors.astype(np.int32), "shift": np.array(shift, dtype=np.int32)}
+
+
+def single_rescale(scale: float) -> IntWeights:
+    """`multiplier` and `shift` of one scale for a whole layer."""
+    multiplier, shift = multiplier_and_shift(scale)
+    return {"multiplier": np.array(multiplier, dtype=np.int32), "shift": np.array(shift, dtype=np.int32)}
+
+
+def channel_multipliers(scales: npt.NDArray[np.float64]) -> IntWeights:
     """`multipliers` (int32) and `shifts` (uint8), one entry per scale."""
     pairs = [multiplier_and_shift(float(scale)) for scale in scales]
     return {
@@ -66,17 +88,21 @@ def bounds(activation: str, quantization: NodeQuantization) -> Bounds:
     return Bounds(low, min(127, zero + math.floor(CEILING / scale + 0.5)) if activation == "relu6" else 127)
 
 
-def scale_by(acc: IntArray, multipliers: IntArray, shifts: IntArray) -> IntArray:
-    """int32 numbers (..., channels) times multiplier / 2**shift of their channel, rounded; int64."""
+def scale_by(acc: IntArray, factors: IntArray, shifts: IntArray) -> IntArray:
+    """int32 numbers (..., channels) times factor / 2**shift, of their channel or of all, rounded; int64."""
     wide = shifts.astype(np.int64)
-    product: IntArray = acc.astype(np.int64) * multipliers.astype(np.int64)
+    product: IntArray = acc.astype(np.int64) * factors.astype(np.int64)
     result: IntArray = (product + (np.int64(1) << (wide - 1))) >> wide
     return result
 
 
 def requantize(acc: IntArray, weights: IntWeights, zero: int, limits: Bounds) -> Int8Array:
-    """int32 accumulators (..., channels) to int8 with one multiplier and shift per channel."""
-    scaled = scale_by(acc, weights["multipliers"], weights["shifts"])
+    """int32 accumulators (..., channels) to int8 with one factor per channel."""
+    return saturate(scale_by(acc, weights["factors"], weights["shift"]), zero, limits)
+
+
+def saturate(scaled: IntArray, zero: int, limits: Bounds) -> Int8Array:
+    """Adds the zero point and cuts at the bounds."""
     result: Int8Array = np.clip(scaled + zero, limits.low, limits.high).astype(np.int8)
     return result
 
@@ -131,6 +157,14 @@ def pair_of_multipliers(ratios: tuple[float, ...]) -> tuple[tuple[int, ...], int
     return tuple(math.floor(ratio * 2**shift + 0.5) for ratio in ratios), shift
 
 
+def sum_multipliers(ratios: tuple[float, ...]) -> tuple[tuple[int, ...], int]:
+    """As `pair_of_multipliers`, at `ADD_SHIFT` where all multipliers fit into int16 there, so that cores with SMLAD add
+    two products at once; a rounding of 2**-15 of a ratio is at most 1/128 of a level."""
+    if max(ratios) * 2**ADD_SHIFT < 2**15 - 1:
+        return tuple(math.floor(ratio * 2**ADD_SHIFT + 0.5) for ratio in ratios), ADD_SHIFT
+    return pair_of_multipliers(ratios)
+
+
 def window_field(window: Window, shape: Shape) -> FieldValue:
     """The members of C's `trec_window`, in its order."""
     height, width, channels = shape
@@ -139,7 +173,7 @@ def window_field(window: Window, shape: Shape) -> FieldValue:
 
 def rescale_field(weights: IntWeights, quantization: NodeQuantization, limits: Bounds) -> FieldValue:
     """The members of C's `trec_rescale`, in its order."""
-    return (weights["multipliers"], weights["shifts"], quantization.output.zero_point, limits.low, limits.high)
+    return (weights["factors"], int(weights["shift"]), quantization.output.zero_point, limits.low, limits.high)
 
 
 def unfold(image: IntArray, window: Window, fill: int) -> IntArray:

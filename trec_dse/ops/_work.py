@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from trec_dse.graph import IntWeights, Op, Shape, Window, Work
+from trec_dse.ops._fixed_point import HIGH
 
 CALL, WIDE = "kernel_call", "wide_output"
 _A_CACHE = 64  # lines; below are the line memories in front of a Flash
-_LONG_SHIFT = 32  # shifts up to here need the whole 64-bit product, beyond its upper half does (trec_types.h)
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,28 @@ class TableReads:
     stays: bool = False
 
 
-# Kernels that multiply four rows at a time load a weight once for them. An output has a bias, a factor and a shift, 9
-# bytes, read once for every four rows where rows come in fours. Depthwise kernels read taps that lie a row of channels
+# Kernels that multiply four rows at a time load a weight once for them. An output has a bias and a factor, 8 bytes,
+# read once for every four rows where rows come in fours. Depthwise kernels read taps that lie a row of channels
 # apart.
 TABLE_READS: Mapping[str, TableReads] = {
     "conv_mac": TableReads(1 / 4),
-    "conv_output": TableReads(9 / 4),
+    "conv_output": TableReads(8 / 4),
     "dense_words": TableReads(16, 4, 4),
     "dense_word": TableReads(4),
     "dense_rest": TableReads(1),
-    "dense_output": TableReads(9, 4, 3),
+    "dense_output": TableReads(8, 4, 2),
     "entry_term": TableReads(2),
-    "entry_output": TableReads(11, 4, 4),
+    "entry_output": TableReads(10, 4, 3),
     "entry_four": TableReads(2),
-    "depthwise_mac": TableReads(1, 12, 1),
-    "depthwise_output": TableReads(9, 12, 3),
+    "depthwise_mac": TableReads(1, 12, 1 / 4),
+    "depthwise_output": TableReads(8, 12, 1 / 2),
     "gru_words": TableReads(16, 4, 4),
     "gru_value": TableReads(0, 12, 17),
     "slice_mac": TableReads(1 / 4, stays=True),
-    "slice_output": TableReads(9 / 4, stays=True),
+    "slice_output": TableReads(8 / 4, stays=True),
     "strip_hash_mac": TableReads(1 / 4, stays=True),
     "strip_mac": TableReads(1 / 4, stays=True),
-    "strip_output": TableReads(9 / 4, stays=True),
+    "strip_output": TableReads(8 / 4, stays=True),
 }
 
 
@@ -77,11 +77,15 @@ def lines_read(op: Op, inputs: Sequence[Shape], *, line_bytes: int, n_lines: int
     return total if known else None
 
 
-def wide_share(op: Op, inputs: Sequence[Shape], weights: IntWeights) -> float:
-    """Share of the output channels that are rescaled by the longer way: those whose factor is a half or more."""
-    shifts = np.atleast_1d(weights.get("shifts", np.zeros(0)))
-    is_by_channel = op.macs(*inputs) > 0 and shifts.size == op.output_shape(*inputs)[-1]
-    return float((shifts <= _LONG_SHIFT).mean()) if is_by_channel else 0.0
+def wide_share(weights: IntWeights) -> float:
+    """Share of the outputs that are rescaled by the longer way: all of a layer that has a factor of a half or more."""
+    return 1.0 if "factors" in weights and int(weights["shift"]) != HIGH else 0.0
+
+
+def loose_outputs(rows: float, channels: int) -> float:
+    """Outputs of a convolution that are rescaled one by one: all but those of four channels in four rows."""
+    fours = rows // 4 * 4 * (channels // 4 * 4)
+    return rows * channels - fours
 
 
 def edge_positions(window: Window, shape: Shape) -> int:

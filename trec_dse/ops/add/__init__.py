@@ -10,7 +10,7 @@ import torch
 
 from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, NodeQuantization, Shape, Work
 from trec_dse.ops._activation import Activation, activate
-from trec_dse.ops._fixed_point import bounds, pair_of_multipliers
+from trec_dse.ops._fixed_point import bounds, sum_multipliers
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,7 @@ class Add:
 
     def quantize(self, weights: FloatWeights, quantization: NodeQuantization) -> IntWeights:
         """Both scales over the output's, in one fixed-point format."""
-        multipliers, shift = pair_of_multipliers(
-            tuple(q.scale / quantization.output.scale for q in quantization.inputs)
-        )
+        multipliers, shift = sum_multipliers(tuple(q.scale / quantization.output.scale for q in quantization.inputs))
         return {"multipliers": np.array(multipliers, dtype=np.int32), "shift": np.array(shift, dtype=np.int32)}
 
     def run(self, inputs: Sequence[Int8Array], weights: IntWeights, quantization: NodeQuantization) -> Int8Array:
@@ -68,15 +66,15 @@ class Add:
         self, shapes: Sequence[Shape], weights: IntWeights, quantization: NodeQuantization
     ) -> tuple[KernelCall, ...]:
         """`trec_add_s8`."""
-        limits = bounds(self.activation, quantization)
+        limits, shift = bounds(self.activation, quantization), int(weights["shift"])
+        zeros = np.array([q.zero_point for q in quantization.inputs], dtype=np.int64)
+        half = (2 * quantization.output.zero_point + 1) << (shift - 1)
         fields = (
             ("n", math.prod(shapes[0])),
-            ("a_zero", quantization.inputs[0].zero_point),
-            ("b_zero", quantization.inputs[1].zero_point),
             ("a_multiplier", int(weights["multipliers"][0])),
             ("b_multiplier", int(weights["multipliers"][1])),
-            ("shift", int(weights["shift"])),
-            ("zero", quantization.output.zero_point),
+            ("shift", shift),
+            ("offset", half - int(zeros @ weights["multipliers"])),
             ("min", limits.low),
             ("max", limits.high),
         )

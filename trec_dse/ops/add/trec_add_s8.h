@@ -6,10 +6,10 @@
 
 typedef struct {
     int32_t n;
-    int32_t a_zero, b_zero;
     int32_t a_multiplier, b_multiplier; /* scale of the input over scale of the output, times 2^shift */
-    int32_t shift;
-    int32_t zero, min, max; /* of the output; min and max hold the fused activation */
+    int32_t shift;                      /* at TREC_ADD_SHIFT the multipliers fit into int16 */
+    int32_t offset;                     /* what the three zero points and rounding add before the shift */
+    int32_t min, max;                   /* the fused activation, as bounds of the output */
 } trec_add;
 
 /* a, b, output: (n) */

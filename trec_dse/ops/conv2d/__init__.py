@@ -13,7 +13,7 @@ from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import affine_weights, bounds, requantize, rescale_field, unfold, window_field
 from trec_dse.ops._in_place import raster_distance
 from trec_dse.ops._packing import pair_channels
-from trec_dse.ops._work import edge_positions
+from trec_dse.ops._work import edge_positions, loose_outputs
 
 # Elements of a row widened at a time: more of them cost SRAM, fewer of them cost sums that are stored and loaded.
 MOST_TILE = 256
@@ -76,6 +76,7 @@ class Conv2d:
             Work("conv_mac", rows * (k + k % 2) * channels),
             Work("conv_sum", rows * channels * n_tiles),
             Work("conv_output", n * self.out_channels),
+            Work("loose_output", loose_outputs(n, self.out_channels)),
             Work("gather_byte", rows * k),
             Work("gather_strip", rows * (self.window.kernel[0] + n_tiles - 1)),
             Work("gather_block", rows // 4 * n_tiles),

@@ -12,6 +12,7 @@ from trec_dse.graph import FloatWeights, Int8Array, IntWeights, KernelCall, Node
 from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import affine_weights, bounds, requantize, rescale_field, unfold, window_field
 from trec_dse.ops._in_place import raster_distance
+from trec_dse.ops._work import taps_inside
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,18 @@ class DepthwiseConv2d:
         return raster_distance(self.window, inputs[0], self.output_shape(*inputs)[2])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Products and output values."""
+        """Windows; channels by fours, of which lines and products of taps in the image; what is left of fours."""
         out_h, out_w = self.window.positions(inputs[0])
-        return (Work("depthwise_mac", self.macs(*inputs)), Work("depthwise_output", out_h * out_w * inputs[0][2]))
+        channels, n, taps = inputs[0][2], out_h * out_w, taps_inside(self.window, inputs[0])
+        fours, rest = channels // 4, channels % 4
+        return (
+            Work("depthwise_window", n),
+            Work("depthwise_mac", 4 * fours * taps),
+            Work("depthwise_line", fours * n * self.window.kernel[0]),
+            Work("depthwise_output", 4 * fours * n),
+            Work("depthwise_loose_mac", rest * taps),
+            Work("depthwise_loose", rest * n),
+        )
 
     def forward(self, inputs: Sequence[torch.Tensor], weights: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """NHWC depthwise convolution."""

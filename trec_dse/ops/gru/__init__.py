@@ -11,11 +11,12 @@ import torch
 from trec_dse.graph import FloatWeights, Int8Array, IntArray, IntWeights, KernelCall, NodeQuantization, Shape, Work
 from trec_dse.ops._fixed_point import (
     WHOLE_RANGE,
+    channel_multipliers,
     integer_bias,
     quantize_channels,
-    requantize,
-    rescale_tables,
+    saturate,
     scale_by,
+    single_rescale,
 )
 from trec_dse.ops._sequences import (
     GATE_UNIT,
@@ -89,15 +90,13 @@ class Gru:
         """Hidden weights per gate and unit; all gates' inputs in one fixed-point unit."""
         hidden, scales = quantize_channels(weights["hidden"])
         bias = integer_bias(weights["hidden_bias"], scales * HIDDEN_SCALE)
-        output = rescale_tables(np.array([1 / ONE / quantization.output.scale]))
         return {
             "hidden": hidden,
             "hidden_bias": bias.astype(np.int32),
             "levels": levels_to_gate_units(quantization.inputs[0]).astype(np.int16),
             "sigmoids": sigmoid_table().astype(np.int16),
-            **rescale_tables(scales * HIDDEN_SCALE / GATE_UNIT),
-            "output_multiplier": output["multipliers"],
-            "output_shift": output["shifts"],
+            **channel_multipliers(scales * HIDDEN_SCALE / GATE_UNIT),
+            **single_rescale(1 / ONE / quantization.output.scale),
         }
 
     def run(self, inputs: Sequence[Int8Array], weights: IntWeights, quantization: NodeQuantization) -> Int8Array:
@@ -116,9 +115,9 @@ class Gru:
             n = 2 * interpolate(table, table_place(2 * at_n)) - ONE
             state = (blend(z, state, n) + ONE // 2) >> 15
             outputs.append(state)
-        tables = {"multipliers": weights["output_multiplier"], "shifts": weights["output_shift"]}
         h = np.stack(outputs[-1:] if self.last else outputs)
-        return requantize(h, tables, quantization.output.zero_point, WHOLE_RANGE)
+        scaled = scale_by(h, weights["multiplier"], weights["shift"])
+        return saturate(scaled, quantization.output.zero_point, WHOLE_RANGE)
 
     def calls(
         self, shapes: Sequence[Shape], weights: IntWeights, quantization: NodeQuantization
@@ -136,8 +135,8 @@ class Gru:
             ("bias", weights["hidden_bias"]),
             ("multipliers", weights["multipliers"]),
             ("shifts", weights["shifts"]),
-            ("multiplier", int(weights["output_multiplier"][0])),
-            ("shift", int(weights["output_shift"][0])),
+            ("multiplier", int(weights["multiplier"])),
+            ("shift", int(weights["shift"])),
             ("out_zero", quantization.output.zero_point),
         )
         return (KernelCall("trec_gru_s8", "trec_gru", fields, scratch=True),)

@@ -28,6 +28,7 @@ from trec_dse.ops._activation import Activation, activate
 from trec_dse.ops._fixed_point import affine_weights, bounds, requantize, rescale_field, unfold, window_field
 from trec_dse.ops._in_place import raster_distance
 from trec_dse.ops._packing import pair_channels
+from trec_dse.ops._work import loose_outputs
 from trec_dse.sparse.pattern import place
 
 
@@ -83,6 +84,7 @@ class PatternConv2d:
         return (
             Work("conv_mac", rows * (part + part % 2) * kernels),
             Work("conv_output", n * self.out_channels),
+            Work("loose_output", loose_outputs(n, self.out_channels)),
             Work("gather_byte", rows * row),
             Work("gather_strip", rows * self.window.kernel[0]),
             Work("gather_block", rows // 4),

@@ -64,6 +64,7 @@ class PeeledConv2d(Conv2d):
             Work("conv_mac", rows * (k + k % 2) * channels),
             Work("conv_sum", rows * channels),
             Work("conv_output", out_h * out_w * self.out_channels),
+            Work("loose_output", rows * (self.out_channels % 4)),
             Work("peel_tap", rows * self.window.kernel[0] * self.window.kernel[1]),
             Work("peel_byte", rows * k),
             Work("peel_look", looks),

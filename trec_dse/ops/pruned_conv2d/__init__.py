@@ -26,7 +26,7 @@ from trec_dse.graph import (
 from trec_dse.ops._activation import Activation
 from trec_dse.ops._entries import pack_runs
 from trec_dse.ops._fixed_point import bounds, rescale_field, window_field
-from trec_dse.ops._work import edge_positions
+from trec_dse.ops._work import edge_positions, loose_outputs
 from trec_dse.ops.conv2d import Conv2d
 
 
@@ -81,6 +81,7 @@ class PrunedConv2d:
             Work("entry_four", blocks * self.entries(inputs[0])),
             Work("entry_run", 2 * blocks * self.out_channels),
             Work("conv_output", n * self.out_channels),
+            Work("loose_output", loose_outputs(n, self.out_channels)),
             Work("gather_byte", 4 * blocks * k),
             Work("gather_strip", 4 * blocks * self.window.kernel[0]),
             Work("gather_block", blocks),

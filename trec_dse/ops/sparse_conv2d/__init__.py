@@ -71,6 +71,7 @@ class SparseConv2d:
             Work("conv_mac", rows * (length + length % 2) * (self.out_channels + self.out_channels % 2)),
             Work("conv_sum", rows * (self.out_channels + self.out_channels % 2)),
             Work("conv_output", rows * self.out_channels),
+            Work("loose_output", rows * (self.out_channels % 4)),
             Work("gather_byte", rows * length),
             Work("gather_strip", rows * self.window.kernel[0]),
             Work("sparse_row", rows),

@@ -10,7 +10,7 @@ import torch
 
 from trec_dse.errors import UnsupportedError
 from trec_dse.graph import FloatWeights, Int8Array, IntArray, IntWeights, KernelCall, NodeQuantization, Shape, Work
-from trec_dse.ops._fixed_point import WHOLE_RANGE, requantize, rescale_tables
+from trec_dse.ops._fixed_point import WHOLE_RANGE, saturate, scale_by, single_rescale
 from trec_dse.ops._sequences import (
     ONE,
     STATE_BITS,
@@ -88,7 +88,7 @@ class Sru:
             "sigmoids": levels_to_sigmoids(products).astype(np.uint16),
             "tanhs": levels_to_tanhs(products, unit).astype(np.int16),
             "highway_shift": np.array(shift, dtype=np.int32),
-            **rescale_tables(np.array([unit / ONE / quantization.output.scale])),
+            **single_rescale(unit / ONE / quantization.output.scale),
         }
 
     def run(self, inputs: Sequence[Int8Array], weights: IntWeights, quantization: NodeQuantization) -> Int8Array:
@@ -106,7 +106,8 @@ class Sru:
             cell = interpolate(weights["tanhs"], state + ((128 + zero) << STATE_BITS))
             outputs.append(blend(gates[reset + 128], cell, carried))
         h = np.stack(outputs[-1:] if self.last else outputs)
-        return requantize(h, weights, quantization.output.zero_point, WHOLE_RANGE)
+        scaled = scale_by(h, weights["multiplier"], weights["shift"])
+        return saturate(scaled, quantization.output.zero_point, WHOLE_RANGE)
 
     def calls(
         self, shapes: Sequence[Shape], weights: IntWeights, quantization: NodeQuantization
@@ -124,8 +125,8 @@ class Sru:
             ("highway_shift", int(weights["highway_shift"])),
             ("sigmoids", weights["sigmoids"]),
             ("tanhs", weights["tanhs"]),
-            ("multiplier", int(weights["multipliers"][0])),
-            ("shift", int(weights["shifts"][0])),
+            ("multiplier", int(weights["multiplier"])),
+            ("shift", int(weights["shift"])),
             ("out_zero", quantization.output.zero_point),
         )
         highway = 0 if self.projects else 1

@@ -136,6 +136,12 @@ class TrecConv2d:
         exact = self.exact_channels
         return 0 if exact == self.out_channels else -(-self.out_channels // TILE) - exact // TILE
 
+    def _loose_channels(self) -> int:
+        """Clustered channels of tiles that are not whole, whose outputs the recovery itself does not finish."""
+        exact = self.exact_channels
+        whole = TILE * max(0, self.out_channels // TILE - -(-exact // TILE))
+        return self.out_channels - exact - whole
+
     def overlap(self, *inputs: Shape) -> int | None:
         """Anywhere: all rows are clustered, into the workspace, before the first output is written."""
         return -math.prod(inputs[0])
@@ -143,7 +149,8 @@ class TrecConv2d:
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
         """Hashing by blocks of four rows, the stack, divisions, tables of products, and the recovery of the outputs.
 
-        Batches of blocks are work of their own because each loads the code of reading, signing and clustering anew.
+        Batches of blocks are work of their own because each loads the code of reading, signing and clustering anew, and
+        passes but the last because they leave sums in memory.
         """
         shape, config = inputs[0], self.config
         n, slices, length = self.n_positions(shape), self.n_slices(shape), config.vector_length
@@ -169,8 +176,9 @@ class TrecConv2d:
             Work("slice_sum", rows * bits + clusters * channels),
             Work("slice_table", slices * tiles),
             Work("slice_part", n * tiles * slices),
-            Work("slice_pass", n * tiles * passes),
+            Work("slice_pass", n * tiles * (passes - 1)),
             Work("slice_output", n * self.out_channels),
+            Work("slice_loose", n * self._loose_channels()),
             *_clustering.overflow_work(self, shape, n, worst),
         )
 

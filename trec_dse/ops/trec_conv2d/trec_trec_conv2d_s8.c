@@ -10,6 +10,7 @@
 
 #include "trec_arch.h"   /* defines: trec_multiply_narrow, trec_add_parts */
 #include "trec_hash.h"   /* defines: trec_hash, trec_hash_sign */
+#include "trec_rescale.h" /* defines: trec_is_plain */
 #include "trec_rows.h"   /* defines: trec_rows, trec_rows_requantize */
 #include "trec_stack.h"  /* defines: trec_stack, trec_means */
 #include "trec_window.h" /* defines: trec_image, trec_slice, trec_window_blocks */
@@ -210,20 +211,24 @@ static void multiply(const trec_trec_conv2d *p, const workspace *w, int32_t slic
     }
 }
 
-/* Adds the products of all passes to the start values of n outputs, n at most 4; ids: of the first */
+/* Adds the products of all passes to n outputs; ids: of the first. The last pass finishes them where there are factors.
+ */
 static void add_passes(const trec_trec_conv2d *p, const int16_t *table, const uint8_t *ids, int32_t n,
-                       const int32_t *start, int32_t *sums)
+                       trec_part_sums to)
 {
     trec_parts parts = {.table = table, .n_lines = 1, .out_step = p->n_alive};
-    for (int32_t first = 0; first < p->n_alive; first += p->pass_slices, start = sums) {
+    const int32_t *factors = to.factors;
+    for (int32_t first = 0; first < p->n_alive; first += p->pass_slices, to.start = to.sums, to.start_step = 1) {
         parts.n_parts = smaller(p->pass_slices, p->n_alive - first);
         parts.row_step = 2 * TILE * parts.n_parts;
-        trec_add_parts(&parts, ids + first, n, start, sums);
+        to.factors = first + parts.n_parts < p->n_alive ? NULL : factors;
+        trec_add_parts(&parts, ids + first, n, &to);
         parts.table += table_rows(p) * TILE * parts.n_parts;
     }
 }
 
-/* Adds the products in the table to all outputs of a tile, four at a time; the last slices finish them. */
+/* Adds the products in the table to all outputs of a tile; the last slices finish them. They are four at a time where
+ * there are sums to keep. */
 static void recover(const trec_trec_conv2d *p, const workspace *w, int32_t slice, int32_t m, int8_t *output)
 {
     const int32_t positions = count_positions(p);
@@ -231,18 +236,27 @@ static void recover(const trec_trec_conv2d *p, const workspace *w, int32_t slice
     const int32_t first = larger(m, p->exact_c);
     trec_rows rows = {.first = first, .count = smaller(m + TILE, p->out_c) - first, .out_c = p->out_c};
     int32_t start[4 * TILE], own[4 * TILE];
-    int32_t *sums = p->n_alive < p->n_slices ? w->acc + (m - first_tile(p)) / TILE * count_blocks(p) * 4 * TILE : own;
-    for (int32_t c = 0; c < TILE; c++) {
-        const int32_t bias = m + c < p->out_c ? p->bias[m + c] : 0;
-        start[4 * c] = start[4 * c + 1] = start[4 * c + 2] = start[4 * c + 3] = bias;
+    const int32_t tile = (m - first_tile(p)) / TILE;
+    trec_part_sums to = {.start_step = slice > 0, .sums = own, .zero = p->rescale.zero, .out_c = p->out_c};
+    if (p->n_alive < p->n_slices) {
+        to.sums = w->acc + tile * count_blocks(p) * 4 * TILE;
     }
-    for (int32_t i = 0; i < positions; i += 4) {
-        rows.n = smaller(4, positions - i);
-        add_passes(p, w->table, w->ids + i * p->n_alive, rows.n, slice == 0 ? start : sums, sums);
-        if (is_last != 0) {
-            trec_rows_requantize(&p->rescale, &rows, sums + 4 * (first - m), output + i * p->out_c);
+    if (is_last != 0 && rows.count == TILE && trec_is_plain(&p->rescale) != 0) {
+        to.factors = p->rescale.factors + m;
+    }
+    for (int32_t c = 0; c < TILE; c++) {
+        start[4 * c] = m + c < p->out_c ? p->bias[m + c] : 0;
+    }
+    const int32_t step = slice == 0 && to.factors != NULL && p->n_alive <= p->pass_slices ? positions : 4;
+    for (int32_t i = 0; i < positions; i += step, output += step * p->out_c) {
+        rows.n = smaller(step, positions - i);
+        to.start = slice == 0 ? start : to.sums;
+        to.outputs = output + m;
+        add_passes(p, w->table, w->ids + i * p->n_alive, rows.n, to);
+        if (is_last != 0 && to.factors == NULL) {
+            trec_rows_requantize(&p->rescale, &rows, to.sums + 4 * (first - m), output);
         }
-        sums += sums == own ? 0 : 4 * TILE;
+        to.sums += to.sums == own ? 0 : 4 * TILE;
     }
 }
 

@@ -184,7 +184,11 @@ class TrecStripConv2d:
         return -math.prod(inputs[0])
 
     def work(self, *inputs: Shape, worst: bool) -> Sequence[Work]:
-        """Hashing by blocks of four vectors, the stack, divisions, products by blocks and parts, and the recovery."""
+        """Hashing by blocks of four vectors, the stack, divisions, products by blocks and parts, and the recovery.
+
+        Passes but the last are work of their own because they leave sums in memory, and so are outputs of a tile that
+        is not whole, which the recovery does not finish.
+        """
         shape, config = inputs[0], self.config
         groups, length = config.channel_groups, -(-config.vector_length // 2) * 2
         vectors, lines, cap = self.n_strips(shape) * groups, self.lines(shape[2]), self.cap(shape)
@@ -208,8 +212,10 @@ class TrecStripConv2d:
             Work("strip_column", tiles * groups * parts),
             Work("strip_part", outputs * groups * parts),
             Work("strip_line", outputs * groups * lines.columns),
-            Work("strip_pass", outputs * len(lines.passes)),
+            Work("strip_pass", outputs * (len(lines.passes) - 1)),
+            Work("strip_row", tiles * len(lines.passes) * self.window.positions(shape)[0]),
             Work("strip_output", self.n_positions(shape) * self.out_channels),
+            Work("strip_loose", self.n_positions(shape) * (self.out_channels % TILE)),
             *_clustering.overflow_work(self, shape, self.n_strips(shape), worst),
         )
 

@@ -10,8 +10,9 @@
  */
 #include "trec_trec_strip_conv2d_s8.h"
 
-#include "trec_arch.h"  /* defines: trec_multiply_narrow, trec_add_parts, trec_widen, trec_requantize_columns */
+#include "trec_arch.h"  /* defines: trec_multiply_narrow, trec_add_parts, trec_widen */
 #include "trec_hash.h"  /* defines: trec_hash, trec_hash_sign */
+#include "trec_rescale.h" /* defines: trec_is_plain */
 #include "trec_rows.h"  /* defines: trec_rows, trec_rows_requantize */
 #include "trec_stack.h" /* defines: trec_stack, trec_means */
 
@@ -249,15 +250,17 @@ static void multiply(const trec_trec_strip_conv2d *p, const workspace *w, const 
     }
 }
 
-/* The sums of four outputs, or fewer at the end: adds their parts to what was before. x: column of the first, row: ids
- * of the first in its row; both are moved on */
-static void add_four(const trec_trec_strip_conv2d *p, const trec_parts *parts, int32_t n, const int32_t *before,
-                     int32_t *sums, const uint8_t **row, int32_t *x)
+/* Adds their parts to n outputs. x: column of the first, row: ids of the first in its row; both are moved on */
+static void add_parts(const trec_trec_strip_conv2d *p, const trec_parts *parts, int32_t n, trec_part_sums to,
+                      const uint8_t **row, int32_t *x)
 {
-    for (int32_t r = 0; r < n;) {
-        const int32_t run = smaller(n - r, p->window.out_w - *x);
-        trec_add_parts(parts, *row + *x * parts->out_step, run, before + r, sums + r);
-        r += run;
+    while (n > 0) {
+        const int32_t run = smaller(n, p->window.out_w - *x);
+        trec_add_parts(parts, *row + *x * parts->out_step, run, &to);
+        n -= run;
+        to.start += run * to.start_step;
+        to.sums += run;
+        to.outputs += run * to.out_c;
         *x += run;
         if (*x == p->window.out_w) {
             *x = 0;
@@ -266,16 +269,9 @@ static void add_four(const trec_trec_strip_conv2d *p, const trec_parts *parts, i
     }
 }
 
-/* Requantises the sums of at most four outputs; output: of the first */
-static void finish(const trec_trec_strip_conv2d *p, const trec_rows *rows, const int32_t *sums, int8_t *output)
-{
-    if (rows->n < 4 || trec_requantize_columns(&p->rescale, rows, sums, output) < rows->count) {
-        trec_rows_requantize(&p->rescale, rows, sums, output);
-    }
-}
-
-/* Adds the products of the pass to all outputs of the tile, four at a time; the last pass finishes them. start: the
- * bias, (TILE, 4) */
+/* Adds the products of the pass to all outputs of the tile; the last pass finishes them. They are four at a time where
+ * there are sums to keep. start: the bias of channel c is
+ * element 4c */
 static void recover(const trec_trec_strip_conv2d *p, const workspace *w, const pass *now, const int32_t *start,
                     int8_t *output)
 {
@@ -293,15 +289,27 @@ static void recover(const trec_trec_strip_conv2d *p, const workspace *w, const p
     trec_rows rows = {.first = now->m, .count = smaller(TILE, p->out_c - now->m), .n = 4, .out_c = p->out_c};
     const uint8_t *row = w->ids + now->group * grid + now->column * p->strip_w * p->grid_h;
     int32_t own[4 * TILE];
-    int32_t *sums = count_sums(p) > 0 ? w->sums : own;
+    trec_part_sums to = {
+        .start = start,
+        .start_step = 1 - now->is_first,
+        .sums = count_sums(p) > 0 ? w->sums : own,
+        .zero = p->rescale.zero,
+        .out_c = p->out_c,
+    };
     int32_t x = 0;
-    for (int32_t i = 0; i < positions; i += 4) {
-        rows.n = smaller(4, positions - i);
-        add_four(p, &parts, rows.n, now->is_first != 0 ? start : sums, sums, &row, &x);
-        if (now->is_last != 0) {
-            finish(p, &rows, sums, output + i * p->out_c);
+    if (now->is_last != 0 && rows.count == TILE && trec_is_plain(&p->rescale) != 0) {
+        to.factors = p->rescale.factors + now->m;
+    }
+    const int32_t step = to.factors != NULL && now->is_first != 0 ? positions : 4;
+    for (int32_t i = 0; i < positions; i += step, output += step * p->out_c) {
+        rows.n = smaller(step, positions - i);
+        to.start = now->is_first != 0 ? start : to.sums;
+        to.outputs = output + now->m;
+        add_parts(p, &parts, rows.n, to, &row, &x);
+        if (now->is_last != 0 && to.factors == NULL) {
+            trec_rows_requantize(&p->rescale, &rows, to.sums, output);
         }
-        sums += sums == own ? 0 : 4 * TILE;
+        to.sums += to.sums == own ? 0 : 4 * TILE;
     }
 }
 
@@ -313,8 +321,7 @@ static void compute_tile(const trec_trec_strip_conv2d *p, const workspace *w, in
     int32_t start[4 * TILE];
     pass now = {.m = m};
     for (int32_t c = 0; c < TILE; c++) {
-        const int32_t bias = m + c < p->out_c ? p->bias[m + c] : 0;
-        start[4 * c] = start[4 * c + 1] = start[4 * c + 2] = start[4 * c + 3] = bias;
+        start[4 * c] = m + c < p->out_c ? p->bias[m + c] : 0;
     }
     for (int32_t group = 0; group < (n_columns > 1 ? p->n_groups : 1); group++) {
         for (int32_t line = 0; line < n_lines; line += now.n_lines) {

@@ -100,91 +100,111 @@ __asm__(".section .text.trec_sum_terms, \"ax\", %progbits\n"
         ".size trec_sum_terms, . - trec_sum_terms\n"
         ".text\n");
 
-/* trec_requantize_columns: a channel a turn.
+/* trec_requantize_rows: four channels of two rows a turn; SMMLAR multiplies, rounds and adds the zero point. Four rows
+ * take half as many turns as there are channels, so that one number counts both down. All four in one turn would be
+ * faster, but push more of the loops before and after out of a small instruction cache.
  *
- * r0 multipliers, r1 sums, r2 output, r3 out_c, r4 shifts, r5 twice the zero point and 1, r6 min, r7 max, r8-r11 the
- * four sums, r12 multiplier, lr shift. The half is added, and the zero point with it, when one bit is left to shift:
- * floor((x + 2^(s-1)) / 2^s) + z = floor((floor(x / 2^(s-1)) + 1 + 2z) / 2). The stack holds
- *     0 channels left   4 channels in all
+ * r0 factors, r1 sums, r2 output, r3 out_c, r4-r7 factors, r8-r11 outputs, r12 twice the turns left, lr zero
  */
-#define BOUND(sum)                                                                                                     \
-    "asr " #sum ", " #sum ", #1\n"                                                                                     \
-    "cmp " #sum ", r6\n"                                                                                               \
-    "it lt\n"                                                                                                          \
-    "movlt " #sum ", r6\n"                                                                                             \
-    "cmp " #sum ", r7\n"                                                                                               \
-    "it gt\n"                                                                                                          \
-    "movgt " #sum ", r7\n"
+#define FOUR(row)                                                                                                      \
+    "ldr.w r8, [r1, #" #row "]\n"                                                                                      \
+    "ldr.w r9, [r1, #" #row "+16]\n"                                                                                   \
+    "ldr.w r10, [r1, #" #row "+32]\n"                                                                                  \
+    "ldr.w r11, [r1, #" #row "+48]\n"                                                                                  \
+    "smmlar r8, r8, r4, lr\n"                                                                                          \
+    "smmlar r9, r9, r5, lr\n"                                                                                          \
+    "smmlar r10, r10, r6, lr\n"                                                                                        \
+    "smmlar r11, r11, r7, lr\n"                                                                                        \
+    "ssat r8, #8, r8\n"                                                                                                \
+    "ssat r9, #8, r9\n"                                                                                                \
+    "ssat r10, #8, r10\n"                                                                                              \
+    "ssat r11, #8, r11\n"                                                                                              \
+    "bfi r8, r9, #8, #8\n"                                                                                             \
+    "bfi r8, r10, #16, #8\n"                                                                                           \
+    "bfi r8, r11, #24, #8\n"                                                                                           \
+    "str r8, [r2]\n"                                                                                                   \
+    "add r2, r2, r3\n"
 
-__asm__(".section .text.trec_requantize_columns, \"ax\", %progbits\n"
+__asm__(".section .text.trec_requantize_rows, \"ax\", %progbits\n"
         ".balign 4\n"
-        ".global trec_requantize_columns\n"
-        ".type trec_requantize_columns, %function\n"
+        ".global trec_requantize_rows\n"
+        ".type trec_requantize_rows, %function\n"
         ".thumb_func\n"
-        "trec_requantize_columns:\n"
+        "trec_requantize_rows:\n"
         "push {r4-r11, lr}\n"
-        "sub sp, sp, #12\n"
-        "mov r12, r3\n"
-        "ldm r1, {r8-r11}\n" /* first, count, n, out_c */
-        "mov r1, r2\n"
-        "ldm r0, {r3-r7}\n" /* multipliers, shifts, zero, min, max */
-        "add r0, r3, r8, lsl #2\n"
-        "add r4, r4, r8\n"
-        "add r2, r12, r8\n"
-        "mov r3, r11\n"
-        "lsl r5, r5, #1\n"
-        "add r5, r5, #1\n"
-        "str r9, [sp]\n"
-        "str r9, [sp, #4]\n"
-        "cmp r9, #0\n"
-        "ble 2f\n"
+        "ldr lr, [r1, #8]\n"
+        "mov r1, r3\n"
+        "ldr r12, [r2, #4]\n" /* count */
+        "ldr r3, [r2, #12]\n" /* out_c */
+        "ldr r2, [sp, #36]\n"
+        "cmp r12, #0\n"
+        "ble 3f\n"
         "1:\n"
-        "ldrb lr, [r4], #1\n"
-        "ldr r12, [r0], #4\n"
-        "ldr r8, [r1]\n"
-        "ldr r9, [r1, #4]\n"
-        "ldr r10, [r1, #8]\n"
-        "ldr r11, [r1, #12]\n"
-        "subs lr, lr, #33\n"
-        "blt 2f\n"
-        "smmul r8, r8, r12\n"
-        "smmul r9, r9, r12\n"
-        "smmul r10, r10, r12\n"
-        "smmul r11, r11, r12\n"
-        "asr r8, r8, lr\n"
-        "asr r9, r9, lr\n"
-        "asr r10, r10, lr\n"
-        "asr r11, r11, lr\n"
-        "sub lr, r7, r6\n"
-        "add r8, r8, r5\n"
-        "add r9, r9, r5\n"
-        "add r10, r10, r5\n"
-        "add r11, r11, r5\n"
-        "cmp lr, #255\n"
-        "bne 3f\n"
-        "ssat r8, #8, r8, asr #1\n"
-        "ssat r9, #8, r9, asr #1\n"
-        "ssat r10, #8, r10, asr #1\n"
-        "ssat r11, #8, r11, asr #1\n"
-        "4:\n"
-        "add lr, r2, r3\n"
-        "strb r8, [r2], #1\n"
-        "strb r9, [lr]\n"
-        "ldr r12, [sp]\n"
-        "strb r10, [lr, r3]\n"
-        "strb r11, [lr, r3, lsl #1]\n"
-        "subs r12, r12, #1\n"
-        "add r1, r1, #16\n"
-        "str r12, [sp]\n"
-        "bgt 1b\n"
-        "2:\n"
-        "ldr r0, [sp]\n"
-        "ldr r1, [sp, #4]\n"
-        "sub r0, r1, r0\n"
-        "add sp, sp, #12\n"
+        "ldm r0!, {r4-r7}\n"
+        ".balign 4\n"
+        "2:\n" FOUR(0) FOUR(4) "adds r1, r1, #8\n"
+        "sub r12, r12, #2\n"
+        "tst r12, #2\n"
+        "bne 2b\n"
+        "adds r1, r1, #48\n"
+        "sub r2, r2, r3, lsl #2\n"
+        "adds r2, r2, #4\n"
+        "cmp r12, #0\n"
+        "bne 1b\n"
+        "3:\n"
         "pop {r4-r11, pc}\n"
-        "3:\n" BOUND(r8) BOUND(r9) BOUND(r10) BOUND(r11) "b 4b\n"
-        ".size trec_requantize_columns, . - trec_requantize_columns\n"
+        ".size trec_requantize_rows, . - trec_requantize_rows\n"
+        ".text\n");
+
+/* trec_add_words: a word of both a turn, whose bytes PKHBT and PKHTB bring together for SMLAD.
+ *
+ * r0 a, r1 b, r2 multipliers, r3 words left, r4-r8 values, r9 offset, r12 output
+ */
+__asm__(".section .text.trec_add_words, \"ax\", %progbits\n"
+        ".balign 4\n"
+        ".global trec_add_words\n"
+        ".type trec_add_words, %function\n"
+        ".thumb_func\n"
+        "trec_add_words:\n"
+        "push {r4-r9}\n"
+        "mov r12, r0\n"
+        "mov r0, r1\n"
+        "mov r1, r2\n"
+        "ldr r2, [r12]\n"
+        "ldr r9, [r12, #4]\n"
+        "ldr r12, [sp, #24]\n"
+        "subs r3, r3, #1\n"
+        "blt 2f\n"
+        ".balign 4\n"
+        "1:\n"
+        "ldr.w r4, [r0], #4\n"
+        "ldr.w r5, [r1], #4\n"
+        "sxtb16 r6, r4\n"
+        "sxtb16 r7, r5\n"
+        "sxtb16 r4, r4, ror #8\n"
+        "sxtb16 r5, r5, ror #8\n"
+        "pkhbt r8, r6, r7, lsl #16\n"
+        "pkhtb r6, r7, r6, asr #16\n"
+        "pkhbt r7, r4, r5, lsl #16\n"
+        "pkhtb r4, r5, r4, asr #16\n"
+        "smlad r8, r8, r2, r9\n"
+        "smlad r7, r7, r2, r9\n"
+        "smlad r6, r6, r2, r9\n"
+        "smlad r4, r4, r2, r9\n"
+        "ssat r8, #8, r8, asr #14\n" /* TREC_ADD_SHIFT */
+        "ssat r7, #8, r7, asr #14\n"
+        "ssat r6, #8, r6, asr #14\n"
+        "ssat r4, #8, r4, asr #14\n"
+        "bfi r8, r7, #8, #8\n"
+        "bfi r8, r6, #16, #8\n"
+        "bfi r8, r4, #24, #8\n"
+        "str r8, [r12], #4\n"
+        "subs r3, r3, #1\n"
+        "bge 1b\n"
+        "2:\n"
+        "pop {r4-r9}\n"
+        "bx lr\n"
+        ".size trec_add_words, . - trec_add_words\n"
         ".text\n");
 
 /* trec_widen: eight bytes a turn; PKHBT and PKHTB bring neighbours together again that SXTB16 took apart.

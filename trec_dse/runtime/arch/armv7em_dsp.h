@@ -91,14 +91,21 @@ void trec_multiply(const int16_t *block, const trec_kernels *kernels, int32_t *s
 /* In armv7em_multiply.c and armv7em_parts.c. */
 void trec_multiply_narrow(const int16_t *blocks, const trec_kernels *kernels, const trec_narrow *narrow,
                           int16_t *table);
-void trec_add_parts(const trec_parts *parts, const uint8_t *ids, int32_t n, const int32_t *start, int32_t *sums);
+void trec_add_parts(const trec_parts *parts, const uint8_t *ids, int32_t n, const trec_part_sums *to);
+
+static inline int32_t trec_round_high(int32_t value, int32_t factor, int32_t zero)
+{
+    int32_t rounded;
+    __asm__("smmlar %0, %1, %2, %3" : "=r"(rounded) : "r"(value), "r"(factor), "r"(zero));
+    return rounded;
+}
 
 /* In armv7em_dsp.c. */
 void trec_widen(const int8_t *values, int32_t n, int32_t first, int16_t *row);
 
 /* In armv7em_dsp.c. */
-int32_t trec_requantize_columns(const trec_rescale *rescale, const trec_rows *rows, const int32_t *sums,
-                                int8_t *output);
+void trec_requantize_rows(const int32_t *factors, const trec_rescale *rescale, const trec_rows *rows,
+                          const int32_t *sums, int8_t *output);
 
 /* In armv7em_dsp.c. n_quads: pairs of elements by four, at least 1 */
 void trec_add_quads(const int16_t *row, int32_t n_quads, trec_shared_sum *sums);
@@ -113,6 +120,12 @@ static inline void trec_add_row(const int16_t *row, int32_t n_pairs, trec_shared
         sums[8 * j + 1] += row[8 * j + 1];
     }
 }
+
+/* In armv7em_depthwise.c. */
+void trec_depthwise_fours(const trec_taps *taps, const int8_t *x, const int8_t *w, int8_t *output);
+
+/* In armv7em_dsp.c. */
+void trec_add_words(const trec_weighted *terms, const int8_t *a, const int8_t *b, int32_t n_words, int8_t *output);
 
 /* In armv7em_dsp.c. */
 void trec_sum_terms(const int8_t *values, const trec_terms *terms, int32_t *sums);

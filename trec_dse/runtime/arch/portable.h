@@ -68,11 +68,15 @@ static inline void trec_multiply_narrow(const int16_t *blocks, const trec_kernel
     }
 }
 
-/* Adds to the start values of n outputs, n at most 4, what the table has for the clusters of their parts: for eight
- * channels whose sums without the start values must fit into int16. ids: of the first line of the first output;
- * start, sums: element 4c + r is channel c of output r */
-static inline void trec_add_parts(const trec_parts *parts, const uint8_t *ids, int32_t n, const int32_t *start,
-                                  int32_t *sums)
+/* trec_scale by TREC_HIGH, and a zero point added. */
+static inline int32_t trec_round_high(int32_t value, int32_t factor, int32_t zero)
+{
+    return zero + trec_scale(value, factor, TREC_HIGH);
+}
+
+/* Adds to the start values of n outputs what the table has for the clusters of their parts: for eight channels whose
+ * sums without the start values must fit into int16. ids: of the first line of the first output */
+static inline void trec_add_parts(const trec_parts *parts, const uint8_t *ids, int32_t n, const trec_part_sums *to)
 {
     for (int32_t r = 0; r < n; r++) {
         const int16_t *column = parts->table;
@@ -87,7 +91,13 @@ static inline void trec_add_parts(const trec_parts *parts, const uint8_t *ids, i
             }
         }
         for (int32_t c = 0; c < TREC_PART_CHANNELS; c++) {
-            sums[4 * c + r] = start[4 * c + r] + own[c];
+            const int32_t sum = to->start[4 * c + r * to->start_step] + own[c];
+            if (to->factors == NULL) {
+                to->sums[4 * c + r] = sum;
+            } else {
+                const int32_t output = trec_round_high(sum, to->factors[c], to->zero);
+                to->outputs[r * to->out_c + c] = (int8_t)trec_clamp(output, -128, 127);
+            }
         }
     }
 }
@@ -120,22 +130,42 @@ static inline void trec_sum_terms(const int8_t *values, const trec_terms *terms,
     }
 }
 
-/* Requantises sums: (count, 4) of four rows up to the first channel whose shift is no more than 32. output: (4, out_c),
- * of all channels. Returns the number of channels that are done. */
-static inline int32_t trec_requantize_columns(const trec_rescale *rescale, const trec_rows *rows, const int32_t *sums,
-                                              int8_t *output)
+/* Rescales sums: (count, 4) of four rows by TREC_HIGH, in the whole range of int8. count: a multiple of four,
+ * factors: (count), output: (4, out_c), of which count channels are written */
+static inline void trec_requantize_rows(const int32_t *factors, const trec_rescale *rescale, const trec_rows *rows,
+                                        const int32_t *sums, int8_t *output)
 {
     for (int32_t i = 0; i < rows->count; i++) {
-        const int32_t c = rows->first + i;
-        if (rescale->shifts[c] <= 32) {
-            return i;
-        }
         for (int32_t r = 0; r < 4; r++) {
-            const int32_t scaled = trec_scale_high(sums[4 * i + r], rescale->multipliers[c], rescale->shifts[c]);
-            output[r * rows->out_c + c] = trec_finish(rescale, scaled);
+            const int32_t scaled = trec_round_high(sums[4 * i + r], factors[i], rescale->zero);
+            output[r * rows->out_c + i] = (int8_t)trec_clamp(scaled, -128, 127);
         }
     }
-    return rows->count;
+}
+
+/* Outputs of a depthwise window in the whole range of int8. x, w: the first tap's first channel; output: (4 n_fours) */
+static inline void trec_depthwise_fours(const trec_taps *taps, const int8_t *x, const int8_t *w, int8_t *output)
+{
+    for (int32_t c = 0; c < 4 * taps->n_fours; c++) {
+        const int8_t *value = x + c, *weight = w + c;
+        int32_t sum = taps->bias[c];
+        for (int32_t row = 0; row < taps->rows; row++, value += taps->x_rest, weight += taps->w_rest) {
+            for (int32_t i = 0; i < taps->columns; i++, value += taps->channels, weight += taps->channels) {
+                sum += (*value - taps->x_zero) * *weight;
+            }
+        }
+        output[c] = (int8_t)trec_clamp(trec_round_high(sum, taps->factors[c], taps->zero), -128, 127);
+    }
+}
+
+/* Weighted sums of a and b in the whole range of int8; a, b, output: (4 n_words) */
+static inline void trec_add_words(const trec_weighted *terms, const int8_t *a, const int8_t *b, int32_t n_words,
+                                  int8_t *output)
+{
+    for (int32_t i = 0; i < 4 * n_words; i++) {
+        const int32_t sum = a[i] * terms->multipliers[0] + b[i] * terms->multipliers[1] + terms->offset;
+        output[i] = (int8_t)trec_clamp(sum >> TREC_ADD_SHIFT, -128, 127);
+    }
 }
 
 /* best[i] = max(best[i], values[i]); both: (n) */

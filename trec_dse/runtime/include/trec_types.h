@@ -18,13 +18,36 @@ typedef struct {
     int32_t pad_h, pad_w;
 } trec_window;
 
-/* What turns an int32 accumulator into an int8 output; multipliers and shifts have one entry per channel. */
+/* What turns an int32 accumulator into an int8 output: round(accumulator * factor / 2^shift) + zero, within bounds. */
 typedef struct {
-    const int32_t *multipliers; /* (out_c), each in [2^30, 2^31) or 0 */
-    const uint8_t *shifts;      /* (out_c), each in [1, 62] */
-    int32_t zero;               /* zero point of the output */
-    int32_t min, max;           /* the fused activation, as bounds of the output */
+    const int32_t *factors; /* (out_c), none negative */
+    int32_t shift;          /* of all channels: TREC_HIGH unless the factors are very large or small; 1 to 62 */
+    int32_t zero;           /* zero point of the output */
+    int32_t min, max;       /* the fused activation, as bounds of the output */
 } trec_rescale;
+
+enum { TREC_HIGH = 32 }; /* the shift that leaves the upper half of a product, which larger cores round at once */
+
+/* A sum of two products: round((a * multipliers[0] + b * multipliers[1] + offset) / 2^TREC_ADD_SHIFT), but for what the
+ * offset holds of zero points and the half that rounds. */
+typedef struct {
+    int16_t multipliers[2];
+    int32_t offset;
+} trec_weighted;
+
+enum { TREC_ADD_SHIFT = 14 };
+
+/* The taps of a depthwise window that lie in the image, for channels by four, and how their sums become outputs. */
+typedef struct {
+    int32_t columns, rows;    /* each at least 1 */
+    int32_t x_rest, w_rest;   /* bytes from behind a row's taps to those of the next, of the image and of the weights */
+    const int32_t *bias;      /* (4 n_fours) */
+    const int32_t *factors;   /* (4 n_fours), of TREC_HIGH */
+    int32_t zero;             /* of the outputs */
+    int32_t n_fours;
+    int32_t channels;         /* bytes from tap to tap */
+    int32_t x_zero;
+} trec_taps;
 
 /* Some kernels, two channels each, and how they are to be multiplied with a block of rows. */
 typedef struct {
@@ -61,6 +84,18 @@ typedef struct {
     int32_t out_step;     /* bytes from the ids of an output to those of the next */
 } trec_parts;
 
+/* What parts are added to, and where that goes: to sums, or rescaled by TREC_HIGH, in the whole range of int8, to
+ * outputs. */
+typedef struct {
+    const int32_t *start;   /* element 4c + r is channel c of output r */
+    int32_t start_step;     /* elements from an output's to the next one's: 1, or 0 where all outputs start alike */
+    int32_t *sums;          /* as start, of four outputs at most */
+    const int32_t *factors; /* (TREC_PART_CHANNELS); NULL: only sums are wanted */
+    int32_t zero;           /* zero point of the outputs */
+    int32_t out_c;          /* bytes from an output to the next */
+    int8_t *outputs;        /* the first output's first channel */
+} trec_part_sums;
+
 static inline int32_t trec_clamp(int32_t value, int32_t min, int32_t max)
 {
     return value < min ? min : value > max ? max : value;
@@ -72,22 +107,22 @@ static inline int32_t trec_high(int32_t a, int32_t b)
     return (int32_t)(((int64_t)a * b) >> 32);
 }
 
-/* round(value * multiplier / 2^shift), halves towards plus infinity. This is the project's only rounding rule. */
-static inline int32_t trec_scale(int32_t value, int32_t multiplier, int32_t shift)
+/* round(value * factor / 2^shift), halves towards plus infinity. This is the project's only rounding rule. */
+static inline int32_t trec_scale(int32_t value, int32_t factor, int32_t shift)
 {
-    return (int32_t)(((int64_t)value * multiplier + ((int64_t)1 << (shift - 1))) >> shift);
+    return (int32_t)(((int64_t)value * factor + ((int64_t)1 << (shift - 1))) >> shift);
 }
 
 /* trec_scale where shift > 32: the half that is added lies above bit 31, so the floor may be taken there first. */
-static inline int32_t trec_scale_high(int32_t value, int32_t multiplier, int32_t shift)
+static inline int32_t trec_scale_high(int32_t value, int32_t factor, int32_t shift)
 {
-    return (trec_high(value, multiplier) + ((int32_t)1 << (shift - 33))) >> (shift - 32);
+    return (trec_high(value, factor) + ((int32_t)1 << (shift - 33))) >> (shift - 32);
 }
 
 /* trec_scale by the shorter way where there is one. */
-static inline int32_t trec_scale_any(int32_t value, int32_t multiplier, int32_t shift)
+static inline int32_t trec_scale_any(int32_t value, int32_t factor, int32_t shift)
 {
-    return shift > 32 ? trec_scale_high(value, multiplier, shift) : trec_scale(value, multiplier, shift);
+    return shift > 32 ? trec_scale_high(value, factor, shift) : trec_scale(value, factor, shift);
 }
 
 /* The channels first ... first + count - 1 of n rows, n at most 4; out_c: channels of an output row. */
@@ -96,16 +131,6 @@ typedef struct {
     int32_t n;
     int32_t out_c;
 } trec_rows;
-
-static inline int8_t trec_finish(const trec_rescale *r, int32_t scaled)
-{
-    return (int8_t)trec_clamp(scaled + r->zero, r->min, r->max);
-}
-
-static inline int8_t trec_requantize(const trec_rescale *r, int32_t acc, int32_t channel)
-{
-    return trec_finish(r, trec_scale_any(acc, r->multipliers[channel], r->shifts[channel]));
-}
 
 /* round(numerator / denominator) for denominator > 0, by the same rule: floor((2n + d) / 2d). */
 static inline int32_t trec_divide(int32_t numerator, int32_t denominator)
