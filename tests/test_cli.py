@@ -137,9 +137,9 @@ def test_an_estimate_says_which_tables_are_placed(capsys: pytest.CaptureFixture[
     path.write_text(codec.to_json(Candidate("digits", "tiny", {"width": 8, "depth": 2})))
     estimate = ["estimate", str(path), "--target", "nucleo-f303re"]
     assert main([*estimate, "--place", "CCM"]) == 0
-    assert "2.12 KiB of 16,384 B in CCM: conv1, conv2, fc1; " in capsys.readouterr().out
+    assert "2.09 KiB of 16,384 B in CCM: conv1, conv2, fc1; " in capsys.readouterr().out
     assert main([*estimate, "--place", "CCM", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["placed_bytes"] == 2172
+    assert json.loads(capsys.readouterr().out)["placed_bytes"] == 2144
     assert main([*estimate, "--place", "DTCM"]) == 2
     assert "no RAM named 'DTCM' to place tables in; it has SRAM, CCM" in capsys.readouterr().err
 

@@ -62,7 +62,8 @@ class QatNetwork(nn.Module):
             if node.op.keeps_quantization:
                 tensors[node.name] = fake_pass(node.op, inputs[0], weights)
             else:
-                tensors[node.name] = self._levels(node.name, fake_run(node.op, inputs, weights, slope))
+                sink = self._scale(node.name)
+                tensors[node.name] = self._levels(node.name, fake_run(node.op, inputs, weights, slope, sink=sink))
         return tensors[self._graph.nodes[-1].name].real.flatten(1)
 
     @property
@@ -87,6 +88,10 @@ class QatNetwork(nn.Module):
         layer = self._layers[_key(node)]
         assert isinstance(layer, nn.ParameterDict)
         return {names.get(key, key): value for key, value in layer.items()}
+
+    def _scale(self, name: str) -> Tensor:
+        scale: Tensor = self._scales[_key(name)].exp()
+        return scale
 
     def _levels(self, name: str, real: Tensor) -> Levels:
         # A scale sums the gradients of all values; weighed down so, it learns at the pace of the weights (LSQ).

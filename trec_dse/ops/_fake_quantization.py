@@ -3,8 +3,8 @@
 A `Levels` tensor holds q - zero_point. Layers multiply whole numbers, add a whole bias, and round once per output,
 exactly as `_fixed_point.py` does; hash bits and centroids are those of `_clustering.py`. Rounding passes gradients
 straight through, clipping stops them, and a scale learns from both; a hash learns by soft memberships. The results are
-those of the kernels, save that a factor is not cut to 31 bits; in single precision only sums above 2**24 and layers
-without weights may differ: what decides is done in double precision.
+those of the kernels, save that a factor is not cut to a multiple of 2**-32; in single precision only sums above 2**24
+and layers without weights may differ: what decides is done in double precision.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,9 @@ from trec_dse.graph import Op
 from trec_dse.ops._activation import CEILING, activate
 from trec_dse.ops._fake_clustering import WholeRounding, clustered_sums
 from trec_dse.ops._fake_recurrence import fake_gru, fake_sru
+from trec_dse.ops._fixed_point import sum_multipliers
 from trec_dse.ops._levels import Levels, round_half_up, whole_channels, whole_levels
+from trec_dse.ops.add import Add
 from trec_dse.ops.depthwise_conv2d import DepthwiseConv2d
 from trec_dse.ops.gru import Gru
 from trec_dse.ops.sru import Sru
@@ -25,17 +27,26 @@ from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 
 
-def fake_run(op: Op, inputs: Sequence[Levels], weights: Mapping[str, Tensor], slope: float | None = None) -> Tensor:
+def fake_run(
+    op: Op,
+    inputs: Sequence[Levels],
+    weights: Mapping[str, Tensor],
+    slope: float | None = None,
+    *,
+    sink: Tensor | None = None,
+) -> Tensor:
     """What `op` computes from int8 inputs and its float `weights` quantised on the way, before the output is rounded.
 
     Real numbers, (B, H, W, C) or (B, n), in double precision if the op has weights. Gradients reach weights, biases and
     inputs, and with a `slope` also hashes whose clusters are not capped. The slope is that of their soft bits and
-    changes no value.
+    changes no value. `sink`: the output's scale (), in units of which sums weigh their inputs.
     """
     if isinstance(op, Sru):
         return fake_sru(op, inputs)
     if isinstance(op, Gru):
         return fake_gru(op, inputs[0], weights)
+    if isinstance(op, Add) and sink is not None:
+        return activate(_weighed(inputs, sink), op.activation)
     if "weights" not in weights:
         return op.forward([levels.real for levels in inputs], weights)
     source = inputs[0]
@@ -52,6 +63,17 @@ def fake_run(op: Op, inputs: Sequence[Levels], weights: Mapping[str, Tensor], sl
         accumulators = op.forward([source.values], {**weights, "weights": whole, "bias": bias}).double()
     real = accumulators * factor
     return real.clamp(max=CEILING) if is_cut else real
+
+
+def _weighed(inputs: Sequence[Levels], sink: Tensor) -> Tensor:
+    """The sum of inputs, each times a whole multiplier as the kernel has it."""
+    scale = sink.double()
+    ratios = [levels.scale.double() / scale for levels in inputs]
+    multipliers, shift = sum_multipliers(tuple(float(ratio.detach()) for ratio in ratios))
+    total = torch.zeros_like(inputs[0].values, dtype=torch.float64)
+    for levels, ratio, multiplier in zip(inputs, ratios, multipliers, strict=True):
+        total = total + levels.values.double() * (ratio + (multiplier / 2**shift - ratio).detach())
+    return total * scale
 
 
 def fake_pass(op: Op, source: Levels, weights: Mapping[str, Tensor]) -> Levels:
