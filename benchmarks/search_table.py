@@ -249,8 +249,8 @@ def _foreseen(networks: list[Entry]) -> float:
     x = np.array([_features(networks[i].costs) for i in order])
     y = np.array([networks[i].results[0].error for i in order])
     half, foresight = len(order) // 2, Foresight()
-    for row, error in zip(x[:half], y[:half], strict=True):
-        foresight.learn(row, float(error))
+    for i, (row, error) in enumerate(zip(x[:half], y[:half], strict=True)):
+        foresight.learn(str(i), row, float(error))
     return spearman(foresight.error(x[half:]), y[half:])
 
 

@@ -26,7 +26,10 @@ ROOMS: list[tuple[str, set[str]]] = [
             "metering",
         },
     ),
-    ("words of a search", {"objectives", "events", "pareto", "toolchain", "rungs", "foresight", "settings"}),
+    (
+        "words of a search",
+        {"objectives", "events", "pareto", "toolchain", "rungs", "foresight", "lineage", "prospects", "settings"},
+    ),
     ("the intermediate representation", {"graph"}),
     ("TREC and sparse kernels in floating point", {"trec", "sparse"}),
     (

@@ -5,6 +5,7 @@ import pytest
 from studies import make_evaluation
 
 from trec_dse.candidate import PruningRecipe, QuantizationRecipe, Recipe
+from trec_dse.lineage import Lineage
 from trec_dse.results import Evaluation, RungResult
 from trec_dse.rungs import N_RUNGS, UNTRAINED, Place, RungBook, correlations, places, spearman, total_epochs
 
@@ -33,10 +34,17 @@ def test_twenty_seven_epochs_are_judged_after_none_and_after_each_power_of_three
 
 
 def test_a_rung_that_costs_hardly_less_than_the_next_is_left_out() -> None:
-    # 15 + 3 + 3 = 21 epochs; 5 + 1 + 1 = 7; 2 + 1 + 1 = 4 is more than half of 7; 1 + 1 + 1 = 3 is not
-    assert [total_epochs(recipe(15, 3), n) for n in (1, 2, 5, 15)] == [3, 4, 7, 21]
-    assert epochs_of(places(recipe(15, 3))) == [0, 1, 5, 15]
-    assert [step.index for step in places(recipe(15, 3))] == [0, 1, 3, 4]
+    # a ninth of nine epochs is 1, and a 27th cannot be less
+    assert epochs_of(places(recipe(9))) == [0, 1, 3, 9]
+    assert [step.index for step in places(recipe(9))] == [0, 2, 3, 4]
+
+
+def test_a_rung_whose_branch_costs_too_much_is_left_out() -> None:
+    # of 90 + 10 + 10 = 110 epochs a twentieth is 5.5: behind 3 and 10 epochs come 1 + 1 more, behind 30 come 3 + 3
+    assert [total_epochs(recipe(90, 10), n) - n for n in (3, 10, 30)] == [2, 2, 6]
+    assert epochs_of(places(recipe(90, 10))) == [0, 3, 10, 90]
+    # of 15 + 3 + 3 it is 1.05, less than the 2 epochs behind the first rung that trains
+    assert epochs_of(places(recipe(15, 3))) == [0, 15]
 
 
 def test_few_epochs_have_few_rungs() -> None:
@@ -118,9 +126,54 @@ def test_what_could_not_be_trained_is_not_tried_again() -> None:
 
 
 def test_a_new_judgement_of_the_untrained_changes_their_order() -> None:
-    book = book_with((1, 1), (2, 2), (3, 3), rung=UNTRAINED)
-    book.revise(lambda keys: np.array([[9.0 - float(key), 9.0 - float(key)] for key in keys]))
-    assert book.next() == ("2", UNTRAINED)
+    book = RungBook(error=0)
+    for number in range(3):
+        book.enter(str(number), UNTRAINED, np.array((10.0 + number, 5.0)))
+    assert book.next_to_finish() == ("0", UNTRAINED)
+    book.revise(lambda keys: (np.array([[20.0 - float(key), 5.0] for key in keys]), np.full(len(keys), 0.1)))
+    assert book.next_to_finish() == ("2", UNTRAINED)
+
+
+def test_ten_are_looked_at_before_three_of_them_are_trained_and_then_one_in_twenty() -> None:
+    book, served = RungBook(error=0), []
+    for number in range(61):
+        # each is cheaper than all before it, so that each is worth something
+        book.enter(str(number), UNTRAINED, np.array((50.0, 100.0 - number)))
+        while (due := book.next()) is not None:
+            book.leave(*due)
+            served.append(number + 1)
+    assert served == [10, 10, 10, 20, 40, 60]
+
+
+def test_what_adds_most_for_each_epoch_that_is_left_goes_first() -> None:
+    book = RungBook(error=0)
+    book.enter("done", N_RUNGS - 1, np.array((20.0, 5.0)), Lineage("n0", "dense", "pruned", 15, 3, 3))
+    # one epoch in seven is left to a relative, for its parents are trained: more than half the gain is enough
+    book.enter("stranger", UNTRAINED, np.array((10.0, 5.0)), Lineage("n1", "other", "other's", 15, 3, 3))
+    book.enter("relative", UNTRAINED, np.array((14.0, 5.0)), Lineage("n2", "dense", "pruned", 15, 3, 3))
+    assert book.next_to_finish() == ("relative", UNTRAINED)
+    book.leave("relative", UNTRAINED)
+    book.enter("relative", N_RUNGS - 1, np.array((14.0, 5.0)), Lineage("n2", "dense", "pruned", 15, 3, 3))
+    assert book.next_to_finish() == ("stranger", UNTRAINED)
+
+
+def test_a_network_that_is_known_from_another_candidate_is_not_trained() -> None:
+    book = RungBook(error=0)
+    for key, rung in (("done", N_RUNGS - 1), ("twin", UNTRAINED)):
+        book.enter(key, rung, np.array((20.0, 5.0)), Lineage("network", "dense", "pruned", 15, 3, 3))
+    assert book.next_to_finish() is None
+
+
+def test_what_is_being_trained_makes_its_like_less_interesting() -> None:
+    book = RungBook(error=0)
+    book.enter("dear", UNTRAINED, np.array((6.0, 60.0)))
+    book.enter("dearest", UNTRAINED, np.array((90.0, 100.0)))
+    for key in ("small", "like small"):
+        book.enter(key, UNTRAINED, np.array((11.0, 50.0)))
+    assert book.next_to_finish() == ("small", UNTRAINED)
+    book.leave("small", UNTRAINED)
+    # its like could only be luckier than it
+    assert book.next_to_finish() == ("dear", UNTRAINED)
 
 
 def test_the_front_is_finished_and_nothing_else() -> None:
@@ -139,8 +192,8 @@ def test_what_adds_next_to_nothing_to_the_front_is_not_finished() -> None:
     book = RungBook()
     book.enter("a", N_RUNGS - 1, np.array((0.0, 0.0)))
     book.enter("b", N_RUNGS - 1, np.array((10.0, -0.01)))
-    # better than a by a thousandth of the range in one, worse in the other
-    book.enter("c", 1, np.array((-0.01, 0.001)))
+    # better than a by a millionth of the range in one, worse in the other
+    book.enter("c", 1, np.array((-0.00001, 0.000001)))
     assert book.next_to_finish() is None
 
 
@@ -189,18 +242,15 @@ def test_who_was_held_back_goes_on_once_errors_are_seen_to_fall() -> None:
     assert book.next() == ("held back", 1)
 
 
-def test_what_is_foreseen_untrained_is_expected_to_fall_as_from_the_first_rung_that_trains() -> None:
+def test_an_error_on_a_rung_is_expected_to_fall_as_those_of_others_did() -> None:
     book = RungBook(error=0)
     book.enter("a", 2, np.array((19.5, 5.0)))
     book.leave("a", 2)
+    book.enter("b", 2, np.array((11.5, 6.0)))
+    assert book.at_the_end("b", 2) == pytest.approx(11.5)
     book.enter("a", N_RUNGS - 1, np.array((4.5, 5.0)))
-    book.enter("foreseen", 0, np.array((11.5, 6.0)))
-    # a quarter: 12 will be 3, half a percent off: better than a
-    assert book.next_to_finish() == ("foreseen", 0)
-    book.leave("foreseen", 0)
-    # as bad as foreseen it would have to fall to less than a quarter
-    book.enter("foreseen", 2, np.array((31.5, 6.0)))
-    assert book.next_to_finish() is None
+    # a quarter: 12 will be 3, half a percent off
+    assert book.at_the_end("b", 2) == pytest.approx(2.5)
 
 
 def test_an_empty_book_has_nothing_to_do() -> None:

@@ -27,8 +27,6 @@ from torch import Tensor, nn
 from trec_dse import __version__
 from trec_dse.candidate import (
     Candidate,
-    PruningRecipe,
-    QuantizationRecipe,
     Recipe,
     TrecConfig,
     content_key,
@@ -42,6 +40,7 @@ from trec_dse.errors import StudyError
 from trec_dse.four_bits import FourBitNetwork, in_four_bits, pixel_levels
 from trec_dse.graph import Graph, QuantizedGraph
 from trec_dse.importance import Ranking
+from trec_dse.lineage import as_dense
 from trec_dse.lower import lower
 from trec_dse.memory import settled
 from trec_dse.networks import build_model
@@ -268,28 +267,9 @@ class Course:
 
 
 def parent_key(candidate: Candidate, dataset: Dataset) -> str:
-    """Hash of all that a dense training depends on. What belongs to later phases only is left out of the recipe."""
-    recipe, none = candidate.recipe, Recipe()
-    training = replace(recipe.training, layer_distillation=0.0)
-    if not training.teacher:
-        training = replace(training, distillation=0.0, temperature=1.0)
-    dense = replace(
-        recipe,
-        fine_tune_epochs=0,
-        trec_epochs=0,
-        hash_gradient=none.hash_gradient,
-        kernel_surrogate=none.kernel_surrogate,
-        hash_start=none.hash_start,
-        hash_seed=none.hash_seed,
-        n_calibration=none.n_calibration,
-        n_validation=none.n_validation,
-        training=training,
-        pruning=PruningRecipe(),
-        quantization=QuantizationRecipe(),
-    )
-    network = replace(candidate, trec=None, pruning={}, recipe=dense, kernels={})
+    """Hash of all that a dense training depends on."""
     versions = {"trec_dse": __version__, "torch": torch.__version__}
-    return content_key({"network": plain_data(network), "data": dataset.sha256, "versions": versions})
+    return content_key({"network": plain_data(as_dense(candidate)), "data": dataset.sha256, "versions": versions})
 
 
 def taught_by(candidate: Candidate) -> Candidate | None:

@@ -6,7 +6,8 @@ the same parameters; both read the one evaluation on disk. Everything here is ma
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from trec_dse import storage
 from trec_dse.errors import StudyError
 from trec_dse.foresight import Foresight, features
+from trec_dse.lineage import Lineage, lineage
 from trec_dse.objectives import Objective
 from trec_dse.pareto import Floats
 from trec_dse.results import Evaluation
@@ -54,7 +56,6 @@ class Ledger:
         self.foresight = Foresight()
         self._features: dict[str, Floats] = {}
         self._latest: dict[str, Floats] = {}
-        self._learnt: set[str] = set()
         self._told_epochs: dict[str, int] = {}
         names = [objective.name for objective in self.objectives]
         self._error = names.index("error") if "error" in names else None
@@ -62,9 +63,8 @@ class Ledger:
         self._read()
 
     def first_place(self, steps: tuple[Place, ...]) -> Place:
-        """Where a new candidate starts: untrained, once there is something to judge that by."""
-        can_foresee = self._error is None or self.foresight.is_ready
-        return steps[0] if can_foresee or len(steps) == 1 else steps[1]
+        """Where a new candidate starts: untrained, if there are rungs."""
+        return steps[0]
 
     def values(self, evaluation: Evaluation) -> list[float]:
         """What the objectives say; of an untrained candidate the error that is foreseen."""
@@ -132,25 +132,27 @@ class Ledger:
         self._told_epochs[key] = evaluation.trained_epochs
         # what does not fit reaches none
         if evaluation.is_feasible and self.reduction > 1:
-            self._note(key, self.place(evaluation).index, values, features(evaluation))
+            line = lineage(evaluation.candidate, evaluation.key)
+            self._note(key, self.place(evaluation).index, values, (features(evaluation), line))
 
-    def _note(self, key: str, rung: int, values: Sequence[float], known: Floats) -> None:
+    def _note(self, key: str, rung: int, values: Sequence[float], known: tuple[Floats, Lineage]) -> None:
         signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in self.objectives]
         losses = np.array(values) * np.array(signs)
-        self.book.enter(key, rung, losses)
-        self._features[key], self._latest[key] = known, losses
-        if rung == UNTRAINED or key in self._learnt or self._error is None:
+        self._features[key], self._latest[key] = known[0], losses
+        self.book.enter(key, rung, losses, known[1])
+        if self._error is None:
             return
-        self._learnt.add(key)
-        if self.foresight.learn(known, values[self._error] / _PERCENT):
+        if rung != UNTRAINED:
+            self.foresight.learn(key, known[0], self.book.at_the_end(key, rung) / _PERCENT)
+        if self.foresight.is_ready:
             self.book.revise(self._foreseen)
 
-    def _foreseen(self, keys: list[str]) -> Floats:
-        """The losses of untrained candidates, their errors as foreseen now."""
+    def _foreseen(self, keys: list[str]) -> tuple[Floats, Floats]:
+        """The losses of untrained candidates, their errors as foreseen now, and how unsure these are."""
         losses = np.array([self._latest[key] for key in keys])
-        if self._error is not None:
-            losses[:, self._error] = _PERCENT * self.foresight.error(np.array([self._features[key] for key in keys]))
-        return losses
+        errors, spreads = self.foresight.foresee(np.array([self._features[key] for key in keys]))
+        losses[:, cast("int", self._error)] = _PERCENT * errors
+        return losses, spreads
 
     def _read(self) -> None:
         """Take in the trials that the study holds."""
@@ -178,7 +180,9 @@ class Ledger:
         if trial.state == TrialState.COMPLETE and storage.RUNG in known and self.reduction > 1:
             if storage.PROMOTED in known:
                 self.book.leave(key, int(known[storage.PROMOTED]))
-            self._note(key, int(known[storage.RUNG]), trial.values, np.array(known[storage.FEATURES]))
+            # what an older release noted has no lineage: its parents are taken to be its own
+            line = Lineage(*known.get(storage.LINEAGE, (key, key, key, 1, 0, 0)))
+            self._note(key, int(known[storage.RUNG]), trial.values, (np.array(known[storage.FEATURES]), line))
 
 
 def place(evaluation: Evaluation, reduction: int) -> Place:
@@ -189,9 +193,9 @@ def place(evaluation: Evaluation, reduction: int) -> Place:
     return max((step for step in steps if step.epochs <= evaluation.rungs[-1].epochs), key=lambda step: step.index)
 
 
-def noted(evaluation: Evaluation, reduction: int) -> dict[str, str | int | float | list[float]]:
+def noted(evaluation: Evaluation, reduction: int) -> dict[str, str | int | float | list[Any]]:
     """What a trial notes of its evaluation, so that a search that goes on needs no file to know where it stood."""
-    found: dict[str, str | int | float | list[float]] = {
+    found: dict[str, str | int | float | list[Any]] = {
         "effective_key": evaluation.key,
         "macs": evaluation.estimated.macs,
         storage.EPOCHS: evaluation.trained_epochs,
@@ -200,4 +204,5 @@ def noted(evaluation: Evaluation, reduction: int) -> dict[str, str | int | float
         found[storage.FIDELITY] = evaluation.fidelity
         found[storage.RUNG] = place(evaluation, reduction).index
         found[storage.FEATURES] = features(evaluation).tolist()
+        found[storage.LINEAGE] = list(astuple(lineage(evaluation.candidate, evaluation.key)))
     return found

@@ -1,14 +1,15 @@
 """Which candidates are trained on: successive halving over epochs for several objectives, without waiting for anyone.
 
-Every candidate starts on the first rung, a small share of the epochs of its recipe. Whenever a worker is free, the
-best of those that wait on a rung goes on to the next, as long as no more than one in `reduction` of all that reached
-the rung have done so (asynchronous successive halving: Li et al., MLSys 2020). The best is the one of the lowest
+Every candidate starts untrained; rungs that train take a share of the epochs of its recipe. Whenever a worker is free,
+the best of those that wait on a rung goes on to the next, as long as no more than one in `reduction` of all that
+reached the rung have done so (asynchronous successive halving: Li et al., MLSys 2020). The best is of the lowest
 non-dominated rank; among equals, the one that adds most to the hypervolume of its front. Nobody goes on who would still
 be dominated by what is finished if it came to half of the error that is expected of it; that share of the epochs is
 saved. What waits is not lost: it can still go on when later results make it one of the best.
 
-The lowest rung trains nothing: there the error is foreseen (foresight.py). Losses are what `Objective.loss` gives: less
-is better. Candidates go by their keys, content hashes.
+The lowest rung trains nothing: there the error is foreseen (foresight.py). From there, one in `PRICED` goes on: the one
+that is expected to add most to the front (prospects.py) for the epochs that it still takes (lineage.py). Losses are
+what `Objective.loss` gives: less is better. Candidates go by their keys, content hashes.
 """
 
 import math
@@ -18,19 +19,26 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trec_dse.candidate import Recipe
+from trec_dse.foresight import UNSURE
+from trec_dse.lineage import Lineage, Trained
 from trec_dse.pareto import Floats, crowding, hypervolume, non_dominated, ranks
+from trec_dse.prospects import Outlook, expected_gains, joined
 from trec_dse.results import Evaluation, TrialRecord
 from trec_dse.settings import REDUCTION
 
 N_RUNGS = 5  # untrained, a 27th, a ninth, a third and all of the epochs
 UNTRAINED = 0
-TOLERANCE = 0.002  # share of the volume around the front below which a candidate is not worth finishing
-PROMISING, HOPEFUL = 0.5, 0.7  # shares of its expected error at which a candidate must matter to go on, to be finished
+PRICED = 20  # candidates that are looked at untrained for each that is trained, while new ones come
+_N_START = 10  # so many are looked at first, and the best
+_N_FIRST = 3  # so many of them trained, to foresee by
+TOLERANCE = 1e-5  # share of the volume around the front below which a candidate is not worth a whole training
+PROMISING = 0.5  # share of its expected error at which a candidate must matter to go on
 _MAX_WAITING = 300  # a rung remembers so many that wait; those beyond the best have no prospect
 _MAX_GAINS = 100  # so many rows are compared in one decision, which then takes a tenth of a second at most
 _MARGIN = 1.1  # the reference point lies a tenth of the range beyond the worst
 _FLOOR = 0.5  # percent: errors are compared as logarithms, and less than this matters little
 _WORTH = 2  # a rung must cost at least so many times what the one below it does
+_MOST_WASTED = 0.05  # share of a whole training that the branch of a rung may cost
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,12 @@ class Place:
 def places(recipe: Recipe, reduction: int = REDUCTION) -> tuple[Place, ...]:
     """The rungs of a recipe: untrained, then a 27th, a ninth, a third and all of its epochs, if `reduction` is 3.
 
-    Behind its dense epochs each rung trains the later phases for at least an epoch. A rung that would hardly cost less
-    than the next one is left out: 27 epochs with none behind them give (0, 1, 3, 9, 27); 15 with 3 + 3 give (0, 1, 5,
-    15), for 2 would cost 4 epochs and 1 costs 3. Gradual pruning is part of the dense training and depends on how long
-    that is, so it has no rungs between; `reduction` 1 leaves the last rung only.
+    Behind its dense epochs each rung trains the later phases for at least an epoch, of a network that is judged and
+    left: a branch. A rung whose branch costs more than a twentieth of the whole training tells too little for that, and
+    is left out, as is one that would hardly cost less than the next: 27 epochs with none behind them give (0, 1, 3, 9,
+    27); 90 with 10 + 10 give (0, 3, 10, 90), for the branch of 30 would cost 6; 15 with 3 + 3 give (0, 15). Gradual
+    pruning is part of the dense training and depends on how long that is, so it has no rungs between; `reduction` 1
+    leaves the last rung only.
     """
     last = Place(N_RUNGS - 1, recipe.epochs)
     if reduction == 1:
@@ -61,7 +71,9 @@ def places(recipe: Recipe, reduction: int = REDUCTION) -> tuple[Place, ...]:
     is_divisible = recipe.pruning.schedule != "agp" and recipe.epochs > 1
     for index in reversed(range(1, N_RUNGS - 1 if is_divisible else 0)):
         epochs = max(1, int(recipe.epochs / reduction ** (N_RUNGS - 1 - index) + 0.5))
-        if total_epochs(recipe, found[0].epochs) >= _WORTH * total_epochs(recipe, epochs):
+        total = total_epochs(recipe, epochs)
+        is_cheap = total - epochs <= _MOST_WASTED * total_epochs(recipe, recipe.epochs)
+        if is_cheap and total_epochs(recipe, found[0].epochs) >= _WORTH * total:
             found.insert(0, Place(index, epochs))
     return (Place(UNTRAINED, 0), *found)
 
@@ -99,10 +111,19 @@ class RungBook:
         self._closed: set[str] = set()
         # the non-dominated ones of those that are trained to the end
         self._finished: Floats = np.empty((0, 0))
+        # who is being trained on; how unsure the errors are that are foreseen; what each descends from
+        self._away: set[str] = set()
+        self._spreads: dict[str, float] = {}
+        self._lines: dict[str, Lineage] = {}
+        self._trained = Trained()
 
-    def enter(self, key: str, rung: int, losses: Floats) -> None:
-        """`key` has reached `rung` with `losses`."""
+    def enter(self, key: str, rung: int, losses: Floats, line: Lineage | None = None) -> None:
+        """`key`, which descends from `line`, has reached `rung` with `losses`."""
         self._latest[key] = losses
+        self._away.discard(key)
+        self._lines[key] = line or Lineage(key, key, key, 1, 0, 0)
+        if rung > UNTRAINED:
+            self._trained.note(self._lines[key], float(self.reduction) ** (rung - N_RUNGS + 1))
         self._note_error(key, rung, losses)
         if rung == N_RUNGS - 1:
             self._closed.add(key)
@@ -119,33 +140,44 @@ class RungBook:
     def leave(self, key: str, rung: int) -> None:
         """`key` goes on from `rung`."""
         left = self._rungs[rung]
+        self._away.add(key)
         losses = left.waiting.pop(key, None)
         left.n_gone += 1
         if losses is not None:
             left.gone = _front(left.gone, losses)
 
-    def revise(self, foresee: Callable[[list[str]], Floats]) -> None:
-        """Judge those anew that wait untrained; `foresee` gives the losses of keys, (n_keys, n_objectives)."""
+    def revise(self, foresee: Callable[[list[str]], tuple[Floats, Floats]]) -> None:
+        """Judge those anew that wait untrained.
+
+        `foresee` gives of keys the losses, (n_keys, n_objectives), and the spreads of their errors' logarithms.
+        """
         waiting = self._rungs[UNTRAINED].waiting
-        for key, losses in zip(waiting, foresee(list(waiting)) if waiting else (), strict=False):
+        if not waiting:
+            return
+        keys = list(waiting)
+        for key, losses, spread in zip(keys, *foresee(keys), strict=True):
             waiting[key] = self._latest[key] = losses
+            self._spreads[key] = float(spread)
 
     def close(self, key: str) -> None:
         """`key` is not to be trained on, because that failed."""
         self._closed.add(key)
+        self._away.discard(key)
         for rung in self._rungs:
             rung.waiting.pop(key, None)
 
     def next(self) -> tuple[str, int] | None:
         """The candidate that goes on now and the rung that it leaves, the highest rung first; None if none may."""
-        for index in reversed(range(N_RUNGS - 1)):
+        for index in reversed(range(1, N_RUNGS - 1)):
             rung = self._rungs[index]
             if rung.waiting and rung.n_gone < rung.n_reached // self.reduction:
                 keys = self._promising(index)
                 if keys:
                     best = _order(np.array([rung.waiting[key] for key in keys]), rung.gone)[0]
                     return keys[best], index
-        return None
+        priced = self._rungs[UNTRAINED]
+        n_due = priced.n_reached // PRICED + _N_FIRST if priced.n_reached >= _N_START else 0
+        return self._worthiest(dict.fromkeys(priced.waiting, UNTRAINED)) if priced.n_gone < n_due else None
 
     def _promising(self, index: int) -> list[str]:
         """Who waits on a rung and may end up where nothing that is finished dominates it."""
@@ -157,21 +189,55 @@ class RungBook:
         return [key for key, row in zip(keys, best, strict=True) if not (finished <= row).all(axis=1).any()]
 
     def next_to_finish(self) -> tuple[str, int] | None:
-        """Of the candidates that are expected on the front once they are trained, the one that adds most to it.
+        """The candidate that is most worth being trained on, and its rung; None once none is.
 
-        None once all that matter are trained to the end. A candidate is expected to lose as large a share of its error
-        as others on its rung have lost in the mean, and somewhat more, for it is those that do which matter. It goes on
-        to the next rung only, so that one that disappoints there costs no more.
+        It goes on to the next rung only, so that one that disappoints there costs no more.
         """
-        rung_of = {key: index for index, rung in enumerate(self._rungs) for key in rung.waiting}
-        keys = [key for key in self._latest if key in rung_of or key in self._closed]
-        y = self._expected(keys, [rung_of.get(key, N_RUNGS - 1) for key in keys], HOPEFUL)
-        on_front = np.flatnonzero(non_dominated(y)).tolist() if keys else []
-        finished = y[[i for i in on_front if keys[i] in self._closed]]
-        hopeful = [i for i in on_front if keys[i] not in self._closed]
-        waiting, gains = [keys[i] for i in hopeful], _gains(y[hopeful], finished)
-        best = int(np.argmax(gains)) if waiting else -1
-        return (waiting[best], rung_of[waiting[best]]) if waiting and gains[best] > TOLERANCE else None
+        return self._worthiest({key: index for index, rung in enumerate(self._rungs) for key in rung.waiting})
+
+    def _worthiest(self, rung_of: dict[str, int]) -> tuple[str, int] | None:
+        """Of the candidates that wait, on these rungs, the one that is expected to add most for each epoch left.
+
+        Those that are being trained count as if they had shown what is expected of them. A network that is known from
+        another candidate adds nothing.
+        """
+        keys = [key for key in rung_of if not self._trained.knows(self._lines[key])]
+        if not keys:
+            return None
+        finished = [self._outlook(self._away_rows(), np.zeros(len(self._away)))]
+        if len(self._finished):
+            finished.append(self._outlook(self._finished, np.zeros(len(self._finished))))
+        rungs = [rung_of[key] for key in keys]
+        spreads = np.array([self._spread(key, rung) for key, rung in zip(keys, rungs, strict=True)])
+        gains = expected_gains(self._outlook(self._expected(keys, rungs, 1.0), spreads), joined(finished))
+        lines = [self._lines[key] for key in keys]
+        # for as many epochs as a whole training takes
+        worth = gains * np.array([line.whole / self._trained.left(line) for line in lines])
+        rates = worth / np.array([line.whole for line in lines])
+        best = int(np.argmax(rates))
+        return (keys[best], rung_of[keys[best]]) if worth[best] > TOLERANCE else None
+
+    def _away_rows(self) -> Floats:
+        n_objectives = len(next(iter(self._latest.values())))
+        return np.array([self._latest[key] for key in self._away]).reshape(len(self._away), n_objectives)
+
+    def _outlook(self, rows: Floats, spreads: Floats) -> Outlook:
+        if self._error is None:
+            return Outlook(rows, np.zeros(len(rows)), np.zeros(len(rows)))
+        return Outlook(np.delete(rows, self._error, axis=1), rows[:, self._error], spreads)
+
+    def _spread(self, key: str, rung: int) -> float:
+        """How unsure the logarithm of a candidate's last error is: as foreseen, or as errors fell from its rung."""
+        if rung == UNTRAINED:
+            return self._spreads.get(key, UNSURE)
+        falls = np.array([0.0, *self._falls[rung]])
+        # one that fell by nothing, and two that missed the mean by what is expected of the unknown
+        return float(np.sqrt((((falls - falls.mean()) ** 2).sum() + 2 * UNSURE**2) / (len(falls) + 1)))
+
+    def at_the_end(self, key: str, rung: int) -> float:
+        """The error, in percent, that a candidate on a rung that trains is expected to show in the end."""
+        assert self._error is not None
+        return float(self._expected([key], [rung], 1.0)[0, self._error])
 
     def _note_error(self, key: str, rung: int, losses: Floats) -> None:
         if self._error is None or rung == UNTRAINED:
@@ -190,8 +256,8 @@ class RungBook:
         y = np.array([self._latest[key] for key in keys], dtype=np.float64)
         if self._error is not None and keys:
             fall = [math.exp(min(0.0, sum(each) / len(each))) if each else 1.0 for each in self._falls]
-            # what is foreseen is the error on the first rung that trains
-            fall[UNTRAINED] = next((fall[i] for i, each in enumerate(self._falls) if each), 1.0)
+            # what is foreseen is the error in the end
+            fall[UNTRAINED] = 1.0
             column = y[:, self._error]
             fallen = share * _fallen(column, fall, rungs)
             y[:, self._error] = np.where([key in self._closed for key in keys], column, fallen)
