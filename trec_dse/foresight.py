@@ -52,6 +52,7 @@ class Foresight:
         self._scale: Floats = np.ones(0)
         self._level = 0.0
         self._process: _Process | None = None
+        self._is_fitted = False
 
     @property
     def is_ready(self) -> bool:
@@ -62,6 +63,10 @@ class Foresight:
         """Take in a trained candidate, or what one is expected to show that is trained further."""
         self._seen.pop(key, None)
         self._seen[key] = (x, error)
+        self._is_fitted = False
+
+    def _fit(self) -> None:
+        self._is_fitted = True
         newest = list(self._seen.values())[-_MOST:]
         x = np.array([row for row, _ in newest])
         y = np.log(np.array([each for _, each in newest]) + _FLOOR)
@@ -77,6 +82,8 @@ class Foresight:
 
         A spread is the standard deviation of the error's logarithm, and the error expected the median.
         """
+        if not self._is_fitted:
+            self._fit()
         x, process = np.atleast_2d(x), self._process
         logarithm, spread = np.full(len(x), self._level), np.full(len(x), UNSURE)
         if process is not None:
@@ -93,11 +100,11 @@ class Foresight:
 
 def _likeliest(points: Floats, y: Floats) -> _Process:
     distances = _distances(points, points)
-    fits = (_fit(points, _kernel(distances, width), y, width, noise) for width in _WIDTHS for noise in _NOISES)
+    fits = (_fitted(points, _kernel(distances, width), y, width, noise) for width in _WIDTHS for noise in _NOISES)
     return max(fits, key=lambda process: process.likelihood)
 
 
-def _fit(points: Floats, kernel: Floats, y: Floats, width: float, noise: float) -> _Process:
+def _fitted(points: Floats, kernel: Floats, y: Floats, width: float, noise: float) -> _Process:
     """The process of one width and noise, its variance the likeliest; `y` are deviations from their mean."""
     factor = np.asarray(np.linalg.cholesky(kernel + noise * np.eye(len(y))), dtype=np.float64)
     white = np.linalg.solve(factor, y)

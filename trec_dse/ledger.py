@@ -54,6 +54,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self.foresight = Foresight()
+        self._is_reading = True
         self._features: dict[str, Floats] = {}
         self._latest: dict[str, Floats] = {}
         self._told_epochs: dict[str, int] = {}
@@ -144,8 +145,9 @@ class Ledger:
             return
         if rung != UNTRAINED:
             self.foresight.learn(key, known[0], self.book.at_the_end(key, rung) / _PERCENT)
-        if self.foresight.is_ready:
-            self.book.revise(self._foreseen)
+        if self.foresight.is_ready and not self._is_reading:
+            # what was trained says something of all that wait, what is new untrained only of itself
+            self.book.revise(self._foreseen, [key] if rung == UNTRAINED else None)
 
     def _foreseen(self, keys: list[str]) -> tuple[Floats, Floats]:
         """The losses of untrained candidates, their errors as foreseen now, and how unsure these are."""
@@ -167,6 +169,9 @@ class Ledger:
             if trial.state != TrialState.FAIL:
                 self._read_trial(trial)
         self.counted = frozenset(counted)
+        self._is_reading = False
+        if self.foresight.is_ready and self._error is not None:
+            self.book.revise(self._foreseen)
 
     def _read_trial(self, trial: FrozenTrial) -> None:
         known = trial.user_attrs

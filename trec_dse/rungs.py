@@ -146,16 +146,16 @@ class RungBook:
         if losses is not None:
             left.gone = _front(left.gone, losses)
 
-    def revise(self, foresee: Callable[[list[str]], tuple[Floats, Floats]]) -> None:
-        """Judge those anew that wait untrained.
+    def revise(self, foresee: Callable[[list[str]], tuple[Floats, Floats]], keys: list[str] | None = None) -> None:
+        """Judge those anew that wait untrained, or of them only `keys`.
 
         `foresee` gives of keys the losses, (n_keys, n_objectives), and the spreads of their errors' logarithms.
         """
         waiting = self._rungs[UNTRAINED].waiting
-        if not waiting:
+        chosen = [key for key in waiting if keys is None or key in keys]
+        if not chosen:
             return
-        keys = list(waiting)
-        for key, losses, spread in zip(keys, *foresee(keys), strict=True):
+        for key, losses, spread in zip(chosen, *foresee(chosen), strict=True):
             waiting[key] = self._latest[key] = losses
             self._spreads[key] = float(spread)
 
