@@ -2,7 +2,8 @@
 
 CifarNet, dense and in slices, at a width that takes a second or so, on a board of each core. Speed is instructions of
 the network's run per second of this process's CPU time, the memory model's stalls counted; the aim is 25 million.
-Where QEMU is installed, the same object files run there, and instructions and answers have to be the twin's.
+Where QEMU is installed, the same object files run there, and instructions and answers have to be the twin's. How its
+cycles compare with those that others measured on silicon is told by silicon.py.
 
     python benchmarks/twin.py --runs 3
 """
