@@ -1,4 +1,4 @@
-"""The DSP header gives portable.h's integers: each primitive against its definition, and whole operators."""
+"""Every core's header gives portable.h's integers: each primitive against its definition, and whole operators."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_every_op import BUILD_ID, OPS, oracle, random_images, random_network
-from twin_programs import M4, M7
+from twin_programs import M0_PLUS, M3, M4, M7
 
 from trec_dse.codegen import generate, kernel_sources
 from trec_dse.evaluate import stack_of
@@ -18,7 +18,7 @@ from trec_dse.memory import plan_memory
 from trec_dse.target import Target
 
 C_FOLDER = Path(__file__).parent / "c"
-BOARDS = pytest.mark.parametrize("target", [M4, M7], ids=lambda target: target.core)
+BOARDS = pytest.mark.parametrize("target", [M4, M7, M3, M0_PLUS], ids=lambda target: target.core)
 SMALL = replace(M4, optimize="size")
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 40))]
 MANIFEST = {"manifest.json": json.dumps({"build_id": BUILD_ID})}

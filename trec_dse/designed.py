@@ -113,7 +113,7 @@ def clustered_layer(
     length, drawn = pixels * depth // groups, int(random.integers(2, 7))
     bits = drawn if bits is None else bits
     padding = int(random.integers(0, 2)) * (kernel // 2)
-    out_channels = int(random.choice([6, 8, 16, 24, 32]))
+    out_channels = int(random.choice([6, 8, 16, 32, 64, 128]))
     config = TrecConfig(bits, length, "strip_shared", max_clusters, int(groups))
     if kind is TrecConv2d:
         config = TrecConfig(bits, length if length > 1 else kernel * depth, max_clusters=max_clusters)

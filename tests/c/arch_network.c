@@ -30,7 +30,25 @@
 #undef trec_sum_terms
 #undef trec_requantize_rows
 #undef trec_max_s8
+#if defined(__ARM_FEATURE_DSP)
 #include "armv7em_dsp.h"
+#else /* what these cores have of their own; the rest is portable.h's */
+#define trec_dot_s8 plain_dot_s8
+#define trec_dot_s16_s8 plain_dot_s16_s8
+#define trec_widen plain_widen
+#define trec_add_row plain_add_row
+#define trec_sum_terms plain_sum_terms
+#define trec_requantize_rows plain_requantize_rows
+#define trec_add_words plain_add_words
+#define trec_depthwise_fours plain_depthwise_fours
+#define trec_max_s8 plain_max_s8
+#if defined(__ARM_ARCH_6M__)
+#include "armv6m.h"
+#else
+#define trec_round_high plain_round_high
+#include "scalar.h"
+#endif
+#endif
 
 enum { ROUNDS = 100, MOST = 60, BYTES = 1024 };
 
@@ -69,6 +87,21 @@ static int32_t differ(const void *a, const void *b, int32_t n)
         }
     }
     return 0;
+}
+
+/* Products as the core's own table holds two of them; in place. */
+static void pack(int16_t *products, int32_t n)
+{
+#if !defined(__ARM_FEATURE_DSP)
+    for (int32_t i = 0; i < n; i += 2) {
+        const uint32_t word = (uint32_t)products[i] + ((uint32_t)products[i + 1] << 16);
+        products[i] = (int16_t)(word & 0xFFFFu);
+        products[i + 1] = (int16_t)(word >> 16);
+    }
+#else
+    (void)products;
+    (void)n;
+#endif
 }
 
 static int32_t numbers_differ(void)
@@ -126,7 +159,11 @@ static int32_t try_multiply_narrow(void)
         narrow.shifts[c] = draw(11, 20); /* 12 products below 2^22 and a quarter: below 2^15 after 11 bits */
         narrow.halves[c] = 1 << narrow.shifts[c] >> 1;
     }
+    for (int32_t i = 0; i < BYTES; i++) {
+        numbers[0][i] = numbers[1][i] = 0;
+    }
     plain_multiply_narrow(block, &kernels, &narrow, (int16_t *)(numbers[0] + 3));
+    pack((int16_t *)numbers[0], 2 * BYTES);
     trec_multiply_narrow(block, &kernels, &narrow, (int16_t *)(numbers[1] + 3));
     return numbers_differ();
 }
@@ -160,6 +197,7 @@ static int32_t try_add_parts(void)
     to.sums = numbers[0] + r;
     to.outputs = bytes[0] + 512 + draw(0, 3);
     plain_add_parts(&parts, ids + 1, n, &to);
+    pack(table, 2 * BYTES);
     to.start += numbers[1] - numbers[0];
     to.sums = numbers[1] + r;
     to.outputs += bytes[1] - bytes[0];

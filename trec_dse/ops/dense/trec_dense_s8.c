@@ -12,11 +12,11 @@ void trec_dense_s8(const trec_dense *p, const int8_t *input, int8_t *output)
         int32_t sums[4] = {p->bias[i], p->bias[i + 1], p->bias[i + 2], p->bias[i + 3]};
         trec_dot_1x4(input, p->weights + i * p->in_n, p->in_n, p->in_n, sums);
         for (int32_t j = 0; j < 4; j++) {
-            output[i + j] = trec_requantize(&rescale, sums[j], i + j);
+            output[i + j] = trec_requantize(&rescale, sums[j], rescale.factors[i + j]);
         }
     }
     for (; i < p->out_n; i++) {
         const int32_t acc = p->bias[i] + trec_dot_s8(input, p->weights + i * p->in_n, p->in_n);
-        output[i] = trec_requantize(&rescale, acc, i);
+        output[i] = trec_requantize(&rescale, acc, rescale.factors[i]);
     }
 }

@@ -47,7 +47,8 @@ static void one_window(const trec_depthwise_conv2d *p, const int8_t *input, int3
     const int8_t *weights = p->weights + (first_row * w->kernel_w + first_column) * w->in_c;
     trec_depthwise_fours(&taps, values, weights, output);
     for (int32_t c = 4 * taps.n_fours; c < w->in_c; c++) {
-        output[c] = trec_requantize(&rescale, one_channel(&taps, values + c, weights + c, p->bias[c]), c);
+        const int32_t sum = one_channel(&taps, values + c, weights + c, p->bias[c]);
+        output[c] = trec_requantize(&rescale, sum, rescale.factors[c]);
     }
 }
 

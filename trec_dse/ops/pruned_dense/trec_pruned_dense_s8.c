@@ -25,7 +25,7 @@ void trec_pruned_dense_s8(const trec_pruned_dense *p, const int8_t *input, int8_
     const uint8_t *entries = p->entries;
     for (int32_t i = 0; i < p->out_n; i++) {
         const int32_t n = p->counts[i];
-        output[i] = trec_requantize(&rescale, p->bias[i] + dot(entries, n, input), i);
+        output[i] = trec_requantize(&rescale, p->bias[i] + dot(entries, n, input), rescale.factors[i]);
         entries += 2 * n;
     }
 }

@@ -1,4 +1,5 @@
-/* The primitives in plain C. This file is their definition: every other arch header must give the same integers.
+/* The primitives in plain C. This file is their definition: every other arch header must give the same integers. One that
+ * has some of them itself says so by TREC_OWN_..., and leaves the others to this file.
  *
  * Rows that are multiplied stand four at a time in a block, widened to 16 bits, two elements of each side by side:
  * element k of row r is block[k / 2 * 8 + r * 2 + k % 2]. Kernels stand two channels at a time: element k of the
@@ -30,14 +31,17 @@ static inline int32_t trec_dot_s16_s8(const int16_t *a, const int8_t *b, int32_t
 }
 
 /* sums[i] += the product of x and the i-th of four kernels, which lie `step` bytes apart; x: (n), sums: (4) */
+#ifndef TREC_OWN_DOT_1X4
 static inline void trec_dot_1x4(const int8_t *x, const int8_t *kernels, int32_t step, int32_t n, int32_t *sums)
 {
     for (int32_t i = 0; i < 4; i++) {
         sums[i] += trec_dot_s8(x, kernels + i * step, n);
     }
 }
+#endif
 
 /* Adds the products of four rows with kernels to sums: (count, 2, 4). block: (n_pairs, 4, 2) */
+#ifndef TREC_OWN_MULTIPLY
 static inline void trec_multiply(const int16_t *block, const trec_kernels *kernels, int32_t *sums)
 {
     for (int32_t i = 0; i < kernels->count; i++, sums += 8) {
@@ -51,9 +55,11 @@ static inline void trec_multiply(const int16_t *block, const trec_kernels *kerne
         }
     }
 }
+#endif
 
 /* Writes the rounded products of centroids with at most eight kernels to a table: (4 n_blocks rows, 8), whose rows are
  * row_step bytes apart. They must fit into int16. blocks: (n_blocks, n_pairs, 4, 2) */
+#ifndef TREC_OWN_PARTS
 static inline void trec_multiply_narrow(const int16_t *blocks, const trec_kernels *kernels, const trec_narrow *narrow,
                                         int16_t *table)
 {
@@ -67,15 +73,19 @@ static inline void trec_multiply_narrow(const int16_t *blocks, const trec_kernel
         }
     }
 }
+#endif
 
 /* trec_scale by TREC_HIGH, and a zero point added. */
+#ifndef TREC_OWN_ROUND_HIGH
 static inline int32_t trec_round_high(int32_t value, int32_t factor, int32_t zero)
 {
     return zero + trec_scale(value, factor, TREC_HIGH);
 }
+#endif
 
 /* Adds to the start values of n outputs what the table has for the clusters of their parts: for eight channels whose
  * sums without the start values must fit into int16. ids: of the first line of the first output */
+#ifndef TREC_OWN_PARTS
 static inline void trec_add_parts(const trec_parts *parts, const uint8_t *ids, int32_t n, const trec_part_sums *to)
 {
     for (int32_t r = 0; r < n; r++) {
@@ -101,6 +111,7 @@ static inline void trec_add_parts(const trec_parts *parts, const uint8_t *ids, i
         }
     }
 }
+#endif
 
 /* Writes values: (n) to the elements first, first + 1 ... of a row of a block; row: its first element */
 static inline void trec_widen(const int8_t *values, int32_t n, int32_t first, int16_t *row)

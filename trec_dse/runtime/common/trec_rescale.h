@@ -4,9 +4,9 @@
 
 #include "trec_arch.h" /* defines: trec_round_high */
 
-static inline int8_t trec_requantize(const trec_rescale *r, int32_t acc, int32_t channel)
+/* factor: of the accumulator's channel */
+static inline int8_t trec_requantize(const trec_rescale *r, int32_t acc, int32_t factor)
 {
-    const int32_t factor = r->factors[channel];
     const int32_t output = r->shift == TREC_HIGH ? trec_round_high(acc, factor, r->zero)
                                                  : trec_scale_any(acc, factor, r->shift) + r->zero;
     return (int8_t)trec_clamp(output, r->min, r->max);

@@ -4,6 +4,10 @@
 
 #if defined(__ARM_FEATURE_DSP) && !defined(TREC_PORTABLE)
 #include "armv7em_dsp.h"
+#elif defined(__ARM_ARCH_6M__) && !defined(TREC_PORTABLE)
+#include "armv6m.h"
+#elif defined(__ARM_ARCH_7M__) && !defined(TREC_PORTABLE)
+#include "scalar.h"
 #else
 #include "portable.h"
 #endif
