@@ -186,7 +186,7 @@ def test_a_board_without_crystal_is_not_waited_for_in_vain(tmp_path: Path) -> No
 
 def test_clocks_that_the_pll_cannot_make_do_not_compile(tmp_path: Path) -> None:
     serial = replace(PICO.serial, clock_hz=48_000_000)
-    with pytest.raises(ToolchainError, match="TREC_CLOCK_HZ is out of the PLL's reach"):
+    with pytest.raises(ToolchainError, match=r"TREC_CLOCK_HZ is out of the PLL\\?'s reach"):
         build(replace(PICO, clock_hz=48_000_000, serial=serial), tmp_path / "export")
 
 

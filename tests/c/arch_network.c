@@ -46,8 +46,8 @@
 #include "armv6m.h"
 #else
 #define trec_round_high plain_round_high
-#include "scalar.h"
 #endif
+#include "scalar.h"
 #endif
 
 enum { ROUNDS = 100, MOST = 60, BYTES = 1024 };

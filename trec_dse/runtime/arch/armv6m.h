@@ -1,5 +1,5 @@
 /* The primitives for the Cortex-M0+ and M0: those of scalar.h, but for what a compiler that has eight registers to
- * compute with spills too much of.
+ * compute with spills too much of. To be included before it.
  */
 #ifndef TREC_ARMV6M_H
 #define TREC_ARMV6M_H
@@ -24,7 +24,5 @@ static inline int32_t trec_round_high(int32_t value, int32_t factor, int32_t zer
     const uint32_t middle = (low >> 16) + ((uint32_t)first & 0xFFFFu) + ((uint32_t)second & 0xFFFFu) + 0x8000u;
     return zero + value_high * factor_high + (first >> 16) + (second >> 16) + (int32_t)(middle >> 16);
 }
-
-#include "scalar.h"
 
 #endif

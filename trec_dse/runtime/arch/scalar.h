@@ -1,17 +1,18 @@
 /* The primitives for cores that multiply one pair of numbers at a time (Cortex-M3, M0+): sums stay in registers.
  *
  * The products of a table stand as two in a word, first + 2^16 second. Words can be added as they are, and from a sum S
- * the first one is its lower half, for the sums fit into int16, and the second one (S - first) / 2^16.
+ * the first one is its lower half, for the sums fit into int16, and the second one (S - first) / 2^16. To be included
+ * before portable.h.
  */
 #ifndef TREC_SCALAR_H
 #define TREC_SCALAR_H
+
+#include "trec_types.h"
 
 #define TREC_OWN_PARTS
 #ifndef TREC_OWN_MULTIPLY
 #define TREC_OWN_DOT_1X4
 #define TREC_OWN_MULTIPLY
-
-#include "trec_types.h"
 
 static inline void trec_dot_1x4(const int8_t *x, const int8_t *kernels, int32_t step, int32_t n, int32_t *sums)
 {
@@ -56,7 +57,8 @@ static inline void trec_multiply(const int16_t *block, const trec_kernels *kerne
 }
 #endif
 
-#include "portable.h"
+/* In armv6m.h or portable.h. */
+static inline int32_t trec_round_high(int32_t value, int32_t factor, int32_t zero);
 
 typedef uint32_t __attribute__((may_alias)) trec_two_products;
 
