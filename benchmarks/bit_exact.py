@@ -4,8 +4,8 @@
     python benchmarks/bit_exact.py --shapes 200 --out shapes.jsonl    # every operator, 200 random shapes, four cores
 
 A mismatch is an image on which any byte of any two of the three answers differs. With --shapes every network around
-one operator runs two images on the host and on the twin of one board for each header of primitives: Cortex-M0+ and M3
-use the portable one, M4 and M7 that for SMLAD. What is in the file of --out is not run again.
+one operator runs two images on the host and on the twin of one board for each core: the host has the portable
+primitives, the M0+ and M3 those for one product at a time, M4 and M7 those for SMLAD. What is in the file of --out is not run again.
 """
 
 import argparse

@@ -236,10 +236,9 @@ def test_cycles_are_counted_beyond_the_24_bits_of_systick(tmp_path: Path) -> Non
 _SLOW = """
 uint32_t slow_cycles(void)
 {
-    for (uint32_t i = 6000000u; i > 0; i--) {
-        __asm__ volatile("nop");
-    }
-    return 0;
+    uint32_t i = 6000000u;
+    __asm__ volatile(".syntax unified\\n1: nop\\nsubs %0, %0, #1\\nbne 1b" : "+l"(i) : : "cc");
+    return i;
 }
 """
 _CALL = "uint32_t slow_cycles(void);\nvoid trec_net_run(void)\n{\n    (void)slow_cycles();"
