@@ -5,7 +5,8 @@
 
 A mismatch is an image on which any byte of any two of the three answers differs. With --shapes every network around
 one operator runs two images on the host and on the twin of one board for each core: the host has the portable
-primitives, the M0+ and M3 those for one product at a time, M4 and M7 those for SMLAD. What is in the file of --out is not run again.
+primitives, the M0+ and M3 those for one product at a time, M4 and M7 those for SMLAD. What is in the file of --out is
+not run again.
 """
 
 import argparse
