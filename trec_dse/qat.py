@@ -62,8 +62,8 @@ class QatNetwork(nn.Module):
             if node.op.keeps_quantization:
                 tensors[node.name] = fake_pass(node.op, inputs[0], weights)
             else:
-                sink = self._scale(node.name)
-                tensors[node.name] = self._levels(node.name, fake_run(node.op, inputs, weights, slope, sink=sink))
+                real = fake_run(node.op, inputs, weights, self._scale(node.name), slope)
+                tensors[node.name] = self._levels(node.name, real)
         return tensors[self._graph.nodes[-1].name].real.flatten(1)
 
     @property

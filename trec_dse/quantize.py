@@ -123,16 +123,17 @@ def correct_biases(graph: Graph, ranges: Mapping[str, Quantization], images: tor
     for node in graph.nodes:
         weights = dict(graph.weights[node.name])
         inputs = [rounded[name] for name in node.inputs]
+        sink = torch.tensor(ranges[node.name].scale, dtype=torch.float64)
         if "bias" in weights:
             bare = replace(node.op, activation="none")  # type: ignore[type-var]
             wanted = bare.forward([exact[name] for name in node.inputs], _tensors(weights))
-            error = wanted - fake_run(bare, inputs, _tensors(weights))
+            error = wanted - fake_run(bare, inputs, _tensors(weights), sink)
             weights["bias"] = weights["bias"] + error.flatten(0, -2).mean(dim=0).numpy()
         corrected[node.name] = weights
         if node.op.keeps_quantization:
             rounded[node.name] = fake_pass(node.op, inputs[0], {})
         else:
-            real = fake_run(node.op, inputs, _tensors(weights))
+            real = fake_run(node.op, inputs, _tensors(weights), sink)
             rounded[node.name] = _to_levels(real, ranges[node.name])
     return replace(graph, weights=corrected)
 

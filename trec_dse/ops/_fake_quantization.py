@@ -31,21 +31,20 @@ def fake_run(
     op: Op,
     inputs: Sequence[Levels],
     weights: Mapping[str, Tensor],
+    sink: Tensor,
     slope: float | None = None,
-    *,
-    sink: Tensor | None = None,
 ) -> Tensor:
     """What `op` computes from int8 inputs and its float `weights` quantised on the way, before the output is rounded.
 
     Real numbers, (B, H, W, C) or (B, n), in double precision if the op has weights. Gradients reach weights, biases and
     inputs, and with a `slope` also hashes whose clusters are not capped. The slope is that of their soft bits and
-    changes no value. `sink`: the output's scale (), in units of which sums weigh their inputs.
+    changes no value. `sink` is the output's scale (), in units of which sums weigh their inputs.
     """
     if isinstance(op, Sru):
         return fake_sru(op, inputs)
     if isinstance(op, Gru):
         return fake_gru(op, inputs[0], weights)
-    if isinstance(op, Add) and sink is not None:
+    if isinstance(op, Add):
         return activate(_weighed(inputs, sink), op.activation)
     if "weights" not in weights:
         return op.forward([levels.real for levels in inputs], weights)
