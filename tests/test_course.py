@@ -1,5 +1,7 @@
 """Training to a rung and on from it, and what candidates have in common: all real, on a very small network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from trec_dse.candidate import Candidate, PruningRecipe, QuantizationRecipe, Rec
 from trec_dse.codec import to_json
 from trec_dse.course import parent_key, pruned_key, taught_by
 from trec_dse.datasets import Dataset, load
-from trec_dse.durable import write_text
+from trec_dse.durable import locked, write_text
 from trec_dse.errors import CandidateError, StudyError, TargetError
 from trec_dse.evaluate import evaluate, network_folder
 from trec_dse.results import EvaluateRequest, Evaluation
@@ -157,6 +159,42 @@ def test_a_teacher_is_a_dense_candidate_of_its_own_that_nobody_teaches() -> None
     assert (teacher.trec, teacher.pruning, teacher.recipe.training) == (None, {}, TrainingRecipe())
     assert taught_by(teacher) is None
     assert taught_by(CANDIDATE) is None
+
+
+def test_a_network_is_asked_for_before_its_parents_and_a_pupil_before_its_teacher_so_nobody_waits_in_a_circle(
+    tmp_path: Path, digits: Dataset
+) -> None:
+    taught = replace(RECIPE, training=TrainingRecipe(teacher={"width": 12}, distillation=0.5))
+    candidate = replace(CANDIDATE, recipe=taught)
+    teacher = taught_by(candidate)
+    assert teacher is not None
+    asked: list[str] = []
+
+    @contextmanager
+    def turn(folder: Path) -> Iterator[Path]:
+        asked.append(folder.relative_to(tmp_path).as_posix())
+        with locked(folder):
+            yield folder
+        asked.append("done")
+
+    path = evaluation_path(tmp_path, candidate.key)
+    target = load_target(plugins.data_file("targets", "stm32f469i-disco", ".toml", TargetError))
+    found = evaluate(EvaluateRequest(candidate, target, None, str(path.parent)), lambda _: None, turn)
+    keys = pruned_key(candidate, digits, 3), parent_key(candidate, digits), parent_key(teacher, digits)
+    pruned, dense, teaching = (f"parents/{key}" for key in keys)
+    # the teacher once more for the fine-tuning
+    assert asked == [
+        f"networks/{found.key}",
+        pruned,
+        dense,
+        teaching,
+        "done",
+        "done",
+        teaching,
+        "done",
+        "done",
+        "done",
+    ]
 
 
 def test_what_a_teacher_says_is_part_of_the_dense_parent_s_key(digits: Dataset) -> None:

@@ -1,20 +1,14 @@
-"""Workers that share no folder with the search: leases, files, tokens, and a worker that is killed."""
+"""Workers that share no folder with the search: tasks, tokens, and a worker that is killed."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fake_evaluation import SPACE, target
+from fake_evaluation import SPACE
+from over_grpc import KEY, NETWORK, PARENT, all_events, free_port, request_for, take, taken, worker
 from searching import FAKE, counted, run
 
 from trec_dse import codec
@@ -22,8 +16,7 @@ from trec_dse.candidate import Candidate, Recipe
 from trec_dse.durable import write_text
 from trec_dse.errors import InputError, StudyError
 from trec_dse.pools import away, open_pool, wire
-from trec_dse.pools._leases import Leases
-from trec_dse.pools.away import Mirror, Post, Worker, shared_folders
+from trec_dse.pools.away import Post, Worker
 from trec_dse.pools.grpc import GrpcPool
 from trec_dse.pools.wire import (
     Beats,
@@ -35,22 +28,21 @@ from trec_dse.pools.wire import (
     Lost,
     Nothing,
     Offer,
+    Ours,
     Place,
-    Stored,
+    Turn,
     Unreachable,
     host_of,
     require_file,
     require_folder,
 )
-from trec_dse.results import EvaluateRequest, Evaluation
+from trec_dse.results import Evaluation
 from trec_dse.search_space import load_search_space
 from trec_dse.settings import ExploreSettings
 from trec_dse.storage import load_study
 from trec_dse.workers import Answer, Died, Failed, PoolEvent, Progress
 
 pytest.importorskip("grpc")
-KEY = "0123456789abcdef"
-NETWORK, PARENT = f"networks/{KEY}", f"parents/{KEY}"
 
 
 @pytest.fixture
@@ -69,59 +61,6 @@ def pool(study: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GrpcPool]:
 def client(pool: GrpcPool) -> Iterator[Client]:
     with Client(pool.address, pool.token) as client:
         yield client
-
-
-def take(client: Client) -> Offer:
-    return client.call("take", Nothing(), Offer)
-
-
-def all_events(pool: Any, n: int) -> list[PoolEvent]:
-    found: list[PoolEvent] = []
-    end = time.monotonic() + 60
-    while len(found) < n:
-        assert time.monotonic() < end, found
-        found += pool.poll(1.0)
-    return found
-
-
-def test_the_oldest_task_is_given_first_and_to_one_only() -> None:
-    leases = Leases(10.0)
-    leases.offer(7, "first")
-    leases.offer(8, "second")
-    assert [found and found[1] for found in (leases.take(0), leases.take(0), leases.take(0))] == [
-        "first",
-        "second",
-        None,
-    ]
-
-
-def test_a_beat_keeps_a_lease_and_silence_loses_it_once_with_and_once_without_another_try() -> None:
-    leases = Leases(10.0)
-    leases.offer(3, "request")
-    first = leases.take(100.0)
-    assert first is not None
-    assert leases.beat({first[0]: "epoch 1", "a stranger's": "epoch 9"}, 109.0) == [Progress(3, "epoch 1")]
-    assert leases.beat({first[0]: "epoch 1"}, 118.0) == []
-    assert leases.reap(128.0) == []
-    died = Died(3, "its worker gave no sign of life for 10 s", will_retry=True)
-    assert leases.reap(128.1) == [died]
-    assert not leases.holds(first[0])
-    assert leases.end(first[0]) is None
-    second = leases.take(200.0)
-    assert second is not None
-    assert second[1] == "request"
-    assert second[0] != first[0]
-    assert leases.reap(300.0) == [replace(died, will_retry=False)]
-    assert leases.take(300.0) is None
-
-
-def test_what_has_ended_is_nobodys_any_more() -> None:
-    leases = Leases(10.0)
-    leases.offer(0, "request")
-    lease, _ = leases.take(0.0) or ("", "")
-    assert leases.end(lease) == 0
-    assert leases.end(lease) is None
-    assert leases.reap(1000.0) == []
 
 
 def test_an_answer_is_on_disk_before_it_is_heard_of(pool: GrpcPool, client: Client, study: Path) -> None:
@@ -186,11 +125,16 @@ def test_a_token_of_the_environment_is_taken_and_the_studys_own_outlives_a_searc
         assert pool.token == "ours"
 
 
-def test_files_come_and_go_in_parts_and_only_with_a_good_lease(pool: GrpcPool, client: Client, study: Path) -> None:
-    pool.submit("nobody:asks", "request", study / "answer")
-    lease = take(client).lease
+def test_files_come_and_go_in_parts_and_only_with_a_good_lease_in_its_turn(
+    pool: GrpcPool, client: Client, study: Path
+) -> None:
+    lease = taken(pool, client, study)
     content = bytes(range(256)) * (wire.CHUNK // 128) + b"rest"  # two parts and four bytes
-    there = client.put(Place(lease, f"{NETWORK}/weights.safetensors"), content)
+    place = Place(lease, f"{NETWORK}/weights.safetensors")
+    with pytest.raises(StudyError, match=f"{NETWORK} is written by whoever has its turn there"):
+        client.put(place, content)
+    assert client.call("enter", Turn(lease, NETWORK), Ours) == Ours(True)
+    there = client.put(place, content)
     assert there.size == len(content) == 2 * wire.CHUNK + 4
     assert client.get(there.path) == content
     assert client.call("look", Look((NETWORK, PARENT)), Files) == Files((there,))
@@ -198,10 +142,13 @@ def test_files_come_and_go_in_parts_and_only_with_a_good_lease(pool: GrpcPool, c
         client.put(Place("old", there.path), b"")
     with pytest.raises(StudyError, match="the lease has run out"):
         client.call("drop", Place("old", there.path), Nothing)
-    client.call("drop", Place(lease, there.path), Nothing)
+    client.call("drop", place, Nothing)
     assert client.call("look", Look((NETWORK,)), Files) == Files(())
     with pytest.raises(StudyError, match="No such file"):
         client.get(there.path)
+    client.call("leave", Turn(lease, NETWORK), Nothing)
+    with pytest.raises(StudyError, match="this is not our turn"):
+        client.call("drop", place, Nothing)
 
 
 @pytest.mark.parametrize(
@@ -237,49 +184,6 @@ def test_a_message_that_is_none_is_refused_with_what_would_be_right(client: Clie
         client.call("beat", Look(()), Lost)
 
 
-def test_a_copy_is_made_like_the_study_and_the_study_like_the_copy(
-    pool: GrpcPool, client: Client, study: Path, tmp_path: Path
-) -> None:
-    pool.submit("nobody:asks", "request", study / "answer")
-    mirror = Mirror(client, tmp_path / "copy", take(client).lease, (NETWORK, PARENT, f"candidates/{KEY}"))
-    write_text(study / PARENT / "after_1.safetensors", "one epoch")
-    write_text(study / f"candidates/{KEY}/evaluation.json", "earlier")
-    write_text(tmp_path / "copy" / NETWORK / "rung_1.json", "of a search before")
-    mirror.fetch()
-    here = {str(path.relative_to(mirror.root)): path.read_text() for path in mirror.root.rglob("*") if path.is_file()}
-    assert here == {f"{PARENT}/after_1.safetensors": "one epoch", f"candidates/{KEY}/evaluation.json": "earlier"}
-    write_text(mirror.root / PARENT / "dense.safetensors", "checkpoint")
-    (mirror.root / PARENT / "lock").touch()
-    write_text(mirror.root / f"candidates/{KEY}/evaluation.json", "not ours to write")
-    mirror.send()
-    assert (study / PARENT / "dense.safetensors").read_text() == "checkpoint"
-    assert (study / f"candidates/{KEY}/evaluation.json").read_text() == "earlier"
-    (mirror.root / PARENT / "dense.safetensors").unlink()
-    mirror.send()
-    assert sorted(path.name for path in (study / PARENT).iterdir()) == ["after_1.safetensors"]
-
-
-def test_only_what_has_changed_travels(
-    pool: GrpcPool, client: Client, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pool.submit("nobody:asks", "request", study / "answer")
-    mirror = Mirror(client, tmp_path / "copy", take(client).lease, (NETWORK,))
-    write_text(study / NETWORK / "graph.json", "{}")
-    mirror.fetch()
-    write_text(mirror.root / NETWORK / "rung_1.json", "{}")
-    mirror.send()
-
-    def travel(*_: object) -> Stored:
-        raise AssertionError("a file travels")
-
-    monkeypatch.setattr(client, "put", travel)
-    monkeypatch.setattr(client, "get", travel)
-    mirror.send()
-    mirror.fetch()
-    # a worker that comes to it anew knows its copies by their time and size
-    Mirror(client, mirror.root, mirror.lease, (NETWORK,)).fetch()
-
-
 def test_addresses_and_numbers_that_are_none_are_named(study: Path, pool: GrpcPool) -> None:
     assert host_of("grpc://head:13000") == "head:13000"
     for wrong in ("head:13000", "grpc://head", "grpc://:1", "sqlite:///x.db"):
@@ -301,36 +205,6 @@ def test_a_worker_without_a_search_says_so_and_leaves(tmp_path: Path) -> None:
     assert Worker(post, said.append).run() == 0
     assert len(said) == 1
     assert said[0].startswith("no search answers at 127.0.0.1:")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-WORKER = """
-import sys
-from pathlib import Path
-from trec_dse.pools.away import Post, Worker
-host, token, scratch, function, idle = sys.argv[1:]
-post = Post(host, token, Path(scratch), idle_s=float(idle), function=function)
-Worker(post, lambda line: print(line, flush=True)).run()
-"""
-
-
-@contextmanager
-def worker(host: str, scratch: Path, function: str, idle_s: float = 60.0) -> Iterator[subprocess.Popen[str]]:
-    """A worker in a process of its own, which ends with the test."""
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    command = [sys.executable, "-c", WORKER, host, "secret", str(scratch), function, str(idle_s)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def test_a_search_over_two_workers_of_which_one_is_killed_is_complete_and_repeats_nothing(
@@ -375,22 +249,6 @@ def test_a_worker_gives_up_what_the_search_has_given_to_another(
         pool._book.leases.end(lease)
     thread.join()
     assert said == [f"{candidate.key}: taken", "the search has given a candidate to somebody else"]
-
-
-def request_for(candidate: Candidate, study: Path, epochs: int | None = None) -> EvaluateRequest:
-    return EvaluateRequest(candidate, target(), None, str(study / "candidates" / candidate.key), epochs)
-
-
-def test_what_a_candidate_needs_of_a_study_are_its_own_its_networks_and_its_parents_folders(study: Path) -> None:
-    candidate = Candidate("digits", "tiny", {"width": 4, "depth": 1}, pruning={"*": 0.5}, recipe=Recipe(epochs=9))
-    untrained = shared_folders(request_for(candidate, study, 0))
-    assert untrained == (f"candidates/{candidate.key}",)
-    first, later = (shared_folders(request_for(candidate, study, epochs)) for epochs in (1, 9))
-    assert [name.split("/")[0] for name in first] == ["candidates", "networks", "parents", "parents"]
-    # the same dense parent; pruned and fine-tuned anew on every rung
-    assert first[:3] == later[:3]
-    assert first[3] != later[3]
-    assert all(require_folder(name) for name in (*first, *later))
 
 
 @pytest.mark.slow

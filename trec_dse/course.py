@@ -35,7 +35,7 @@ from trec_dse.candidate import (
 from trec_dse.checkpoint import epochs_done
 from trec_dse.codec import unstructure
 from trec_dse.datasets import Dataset
-from trec_dse.durable import locked, write_bytes
+from trec_dse.durable import Turn, locked, write_bytes
 from trec_dse.errors import StudyError
 from trec_dse.four_bits import FourBitNetwork, in_four_bits, pixel_levels
 from trec_dse.graph import Graph, QuantizedGraph
@@ -77,6 +77,7 @@ class Course:
 
     Attributes:
         parents: folder of what is shared with other candidates; folder: of this candidate's own phases.
+        turn: gives a parent's folder to one process at a time.
         n_trained: epochs that were really run.
     """
 
@@ -86,6 +87,7 @@ class Course:
     progress: Say
     parents: Path
     folder: Path
+    turn: Turn = locked
     n_trained: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -198,6 +200,7 @@ class Course:
             lambda text: self.progress(f"teacher's {text}"),
             self.parents,
             self.folder,
+            self.turn,
         )
         model = course._dense()
         self.n_trained += course.n_trained
@@ -214,7 +217,7 @@ class Course:
 
     def _once(self, snapshot: Path, model: nn.Module, learn: Callable[[Path], None]) -> None:
         """Put the weights of `snapshot` into `model`; if there are none yet, only one process makes them."""
-        with locked(snapshot.parent):
+        with self.turn(snapshot.parent):
             if not snapshot.is_file():
                 learn(snapshot)
             try:

@@ -3,12 +3,16 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from trec_dse.errors import StudyError
 
 _LOCK = "lock"
+
+Turn = Callable[[Path], AbstractContextManager[Path]]
+"""Gives a folder to one process at a time: `locked` to those that share it, workers elsewhere ask for their turn."""
 
 
 def write_text(path: Path, text: str) -> None:

@@ -33,7 +33,7 @@ from trec_dse.codegen import generate, kernel_sources, network_calls
 from trec_dse.cost import estimate, relative_time, violations, with_notes
 from trec_dse.course import Course, Say, calibration_images, four_bit_graph, nhwc, with_trec
 from trec_dse.datasets import Dataset, Split
-from trec_dse.durable import locked, write_text
+from trec_dse.durable import Turn, locked, write_text
 from trec_dse.errors import StudyError, ToolchainError
 from trec_dse.executors.host import HostNetwork
 from trec_dse.footprint import footprint_for
@@ -90,12 +90,12 @@ def evaluate_json(text: str, progress: Say) -> str:
     return codec.to_json(evaluate(request, progress))
 
 
-def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
+def evaluate(request: EvaluateRequest, progress: Say, turn: Turn = locked) -> Evaluation:
     """Price the candidate, and train it if it fits, as far as is asked for. `progress` is told phase, epoch, accuracy.
 
     Everything lasting goes to ``networks/KEY`` beside the candidate's folder, where KEY is the effective network's
     hash: another candidate that comes down to the same network is answered from there. What networks have in common
-    is under ``parents`` (course.py).
+    is under ``parents`` (course.py). `turn` gives such a folder to one process at a time, so nothing is trained twice.
     """
     start, candidate = time.monotonic(), request.candidate
     dataset = load_dataset(candidate, None if request.data_dir is None else Path(request.data_dir))
@@ -113,10 +113,13 @@ def evaluate(request: EvaluateRequest, progress: Say) -> Evaluation:
         return replace(evaluation, seconds=time.monotonic() - start)
     if request.epochs == 0:
         return _foreseen(evaluation, priced, dataset)
-    with locked(network_folder(Path(request.folder), priced.key)) as folder:
+    with turn(network_folder(Path(request.folder), priced.key)) as folder:
         known = _known(folder, request.epochs)
         if known is None:
-            evaluation = _trained(evaluation, request, folder, priced, progress)
+            parents = folder.parent.parent / PARENTS
+            epochs = _epochs(request)
+            course = Course(candidate, dataset, epochs, progress, parents, folder / TRAINING, turn)
+            evaluation = _trained(evaluation, request, course, priced)
         else:
             evaluation = _again(known, request, folder, priced)
     evaluation = _with_earlier(evaluation, Path(request.folder))
@@ -245,14 +248,17 @@ def int8_images(graph: QuantizedGraph, dataset: Dataset, split: Split) -> Int8Ar
     return graph.quantize_images(nhwc(dataset.normalise(split.images)).numpy())
 
 
-def _trained(evaluation: Evaluation, request: EvaluateRequest, folder: Path, priced: Price, say: Say) -> Evaluation:
-    """The evaluation with what training shows; written to `folder`, together with the network if it is finished."""
-    start, candidate = time.monotonic(), request.candidate
-    dataset = load_dataset(candidate, None if request.data_dir is None else Path(request.data_dir))
-    total = candidate.recipe.epochs
-    epochs = total if request.epochs is None else min(request.epochs, total)
+def _epochs(request: EvaluateRequest) -> int:
+    """So many dense epochs are asked for."""
+    total = request.candidate.recipe.epochs
+    return total if request.epochs is None else min(request.epochs, total)
+
+
+def _trained(evaluation: Evaluation, request: EvaluateRequest, course: Course, priced: Price) -> Evaluation:
+    """The evaluation with what training shows; written beside the training, with the network if it is finished."""
+    start, candidate, dataset, folder = time.monotonic(), request.candidate, course.dataset, course.folder.parent
+    epochs, total = course.epochs, candidate.recipe.epochs
     is_whole = epochs == total
-    course = Course(candidate, dataset, epochs, say, folder.parent.parent / PARENTS, folder / TRAINING)
     trained = course.run(priced.trec.configs)
     run = run_on_host(trained.graph, dataset, candidate.recipe.n_calibration)
     cost = with_notes(cost_of(run.graph, request.target, run.n_clusters), priced.trec.reasons)

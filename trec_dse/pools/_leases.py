@@ -1,13 +1,15 @@
 """Who has which task, and until when: a task whose holder falls silent is offered to somebody else.
 
 Time is that of the search alone, so clocks of other machines do not matter. A lease is a name that cannot be guessed:
-whoever names it has the task, and nobody else is heard.
+whoever names it has the task, and nobody else is heard. With a lease comes the right to wait for one's turn in a folder
+that tasks have in common; a turn ends with its lease at the latest, so whoever waits for the lost waits no longer.
 """
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trec_dse.errors import StudyError
 from trec_dse.workers import MAX_ATTEMPTS, Died, Progress
 
 
@@ -24,12 +26,13 @@ class _Given:
 
 
 class Leases:
-    """Tasks by number and by lease; not safe to be used by several threads at once."""
+    """Tasks by number and by lease, folders by whose turn it is; not safe to be used by several threads at once."""
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
         self._out: dict[int, _Given] = {}
         self._held: dict[str, _Given] = {}
+        self._turns: dict[str, str] = {}  # by folder, the lease whose turn it is
 
     def offer(self, number: int, request: str) -> None:
         """A task that anybody may take."""
@@ -49,6 +52,28 @@ class Leases:
         """Whether a lease is still good."""
         return lease in self._held
 
+    def _require(self, lease: str) -> None:
+        """StudyError if a lease is not good any more."""
+        if not self.holds(lease):
+            raise StudyError("the lease has run out; somebody else has the task")
+
+    def enter(self, lease: str, folder: str) -> bool:
+        """Whether it is now this lease's turn in `folder`, until it leaves or ends. StudyError if it is not good."""
+        self._require(lease)
+        holder = self._turns.setdefault(folder, lease)
+        return holder == lease
+
+    def require_turn(self, lease: str, folder: str) -> None:
+        """StudyError if a lease is not good any more, or another one's turn is now."""
+        self._require(lease)
+        if self._turns.get(folder) != lease:
+            raise StudyError(f"{folder} is written by whoever has its turn there, and this is not our turn")
+
+    def leave(self, lease: str, folder: str) -> None:
+        """Let others have their turn."""
+        if self._turns.get(folder) == lease:
+            del self._turns[folder]
+
     def beat(self, said: Mapping[str, str], now_s: float) -> list[Progress]:
         """Holders are alive and have said so much; returns what is new. Leases that are not good are passed over."""
         news = []
@@ -64,9 +89,10 @@ class Leases:
 
     def end(self, lease: str) -> int | None:
         """The number of the task that has ended, or None if the lease is not good."""
-        given = self._held.pop(lease, None)
+        given = self._held.get(lease)
         if given is None:
             return None
+        self._forget(lease)
         del self._out[given.number]
         return given.number
 
@@ -76,10 +102,15 @@ class Leases:
         for lease, given in list(self._held.items()):
             if now_s - given.seen_s <= self._lease_s:
                 continue
-            del self._held[lease]
+            self._forget(lease)
             given.lease = None
             will_retry = given.attempt < MAX_ATTEMPTS
             if not will_retry:
                 del self._out[given.number]
             lost.append(Died(given.number, f"its worker gave no sign of life for {self._lease_s:.0f} s", will_retry))
         return lost
+
+    def _forget(self, lease: str) -> None:
+        """A lease is good no more, and neither are its turns."""
+        del self._held[lease]
+        self._turns = {folder: holder for folder, holder in self._turns.items() if holder != lease}

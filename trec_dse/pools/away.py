@@ -1,41 +1,26 @@
 """A machine that shares no folder with the search: asks it for candidates, evaluates them, sends back what they show.
 
-Every candidate runs in a process of its own, in a scratch folder that is laid out as a study's: what networks and
-parents have in common is fetched before it begins, and sent back after every epoch, checkpoints too. So whoever gets
-the task of a lost machine goes on from the last epoch that had ended there.
+Every candidate runs in a process of its own, in a scratch folder that is laid out as a study's: networks and parents
+are fetched when it is our turn to train them (mirror.py), and sent back after every epoch, checkpoints too. So whoever
+gets the task of a lost machine goes on from the last epoch that had ended there.
 """
 
-import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trec_dse import codec
 from trec_dse.errors import StudyError
-from trec_dse.pools.wire import (
-    Beats,
-    Client,
-    End,
-    Files,
-    Heard,
-    Look,
-    Lost,
-    Nothing,
-    Offer,
-    Place,
-    Stored,
-    Unreachable,
-    files_in,
-)
+from trec_dse.pools.mirror import Mirror
+from trec_dse.pools.wire import Beats, Client, End, Heard, Lost, Nothing, Offer, Unreachable
 from trec_dse.results import EvaluateRequest
 from trec_dse.workers import Answer, Died, Failed, PoolEvent, Progress, WorkerPool, n_cores
 
 BEAT_S, LOOK_S = 2.0, 0.2
-PATIENCE_S = 120.0  # so long the results of a finished candidate are tried to be sent
 _ANSWER = "trec_dse.pools.away:evaluate_away"
 
 
@@ -197,77 +182,17 @@ class Worker:
         slot.clear()
 
 
-@dataclass
-class Mirror:
-    """Some folders of the study, copied to `root` and kept alike; `lease`: in whose name files are sent."""
-
-    client: Client
-    root: Path
-    lease: str
-    folders: tuple[str, ...]
-    _alike: dict[str, Stored] = field(default_factory=dict)
-
-    def fetch(self) -> None:
-        """Make the folders here what they are there."""
-        there = {file.path: file for file in self.client.call("look", Look(self.folders), Files).files}
-        here = files_in(self.root, self.folders)
-        for name in here.keys() - there.keys():
-            (self.root / name).unlink()
-        for name, file in there.items():
-            if here.get(name) != file:
-                path = self.root / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(self.client.get(name))
-                self._note(file)
-        self._alike = files_in(self.root, self.folders)
-
-    def send(self) -> None:
-        """Make the folders there what they are here. StudyError if the lease is lost."""
-        here = dict(self._ours(files_in(self.root, self.folders)))
-        for name, file in here.items():
-            if self._alike.get(name) != file:
-                content = (self.root / name).read_bytes()
-                self._note(self.client.put(Place(self.lease, name), content))
-        for name in {name for name, _ in self._ours(self._alike)} - here.keys():
-            self.client.call("drop", Place(self.lease, name), Nothing)
-            del self._alike[name]
-
-    def send_at_last(self) -> None:
-        """`send`, although nobody may answer for a while."""
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                self.send()
-                return
-            except Unreachable:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(BEAT_S)
-
-    def _note(self, file: Stored) -> None:
-        """A file is the same here and there; the time of its copy says so the next time, too."""
-        os.utime(self.root / file.path, ns=(file.mtime_ns, file.mtime_ns))
-        self._alike[file.path] = file
-
-    @staticmethod
-    def _ours(files: dict[str, Stored]) -> Iterator[tuple[str, Stored]]:
-        """What a candidate shows is written by the search."""
-        return ((name, file) for name, file in files.items() if not name.startswith("candidates/"))
-
-
 def evaluate_away(text: str, progress: Callable[[str], None]) -> str:
     """JSON of an `Errand` in, JSON of an `Evaluation` out: what a process of a worker runs."""
-    from trec_dse.evaluate import evaluate_json  # noqa: PLC0415 - the worker itself needs no PyTorch
+    from trec_dse.evaluate import evaluate  # noqa: PLC0415 - the worker itself needs no PyTorch
 
     errand = codec.from_json(text, Errand, "errand", StudyError)
     request, root = errand.request, Path(errand.request.folder).parent.parent
+    for folder in (*(root / "candidates").glob("*"), *(root / "networks").glob("*")):  # parents are worth keeping
+        shutil.rmtree(folder)
     with Client(errand.host, errand.token) as client:
-        mirror = Mirror(client, root, errand.lease, shared_folders(request))
-        for kind in ("candidates", "networks"):  # parents are worth keeping
-            for folder in (root / kind).glob("*"):
-                if f"{kind}/{folder.name}" not in mirror.folders:
-                    shutil.rmtree(folder)
-        mirror.fetch()
+        mirror = Mirror(client, root, errand.lease, progress)
+        mirror.fetch(f"candidates/{request.candidate.key}")
 
         def say(line: str) -> None:
             progress(line)
@@ -276,22 +201,4 @@ def evaluate_away(text: str, progress: Callable[[str], None]) -> str:
             except Unreachable:
                 progress(f"{line} (not sent: nobody answers)")
 
-        answer = evaluate_json(codec.to_json(request), say)
-        mirror.send_at_last()
-    return answer
-
-
-def shared_folders(request: EvaluateRequest) -> tuple[str, ...]:
-    """The folders of a study that evaluating a candidate reads and writes."""
-    from trec_dse.course import parent_key, pruned_key  # noqa: PLC0415
-    from trec_dse.evaluate import load_dataset, price  # noqa: PLC0415
-
-    candidate = request.candidate
-    dataset = load_dataset(candidate, None if request.data_dir is None else Path(request.data_dir))
-    epochs = candidate.recipe.epochs if request.epochs is None else request.epochs
-    found = [f"candidates/{candidate.key}"]
-    if epochs:
-        found.append(f"networks/{price(candidate, request.target, dataset, request.limits).key}")
-        found.append(f"parents/{parent_key(candidate, dataset)}")
-        found.append(f"parents/{pruned_key(candidate, dataset, epochs)}")
-    return tuple(found)
+        return codec.to_json(evaluate(request, say, mirror.turn))

@@ -2,12 +2,14 @@
 
     take    a task that nobody has, with a lease          look   which files there are in some folders
     beat    we are alive; which leases are lost?          get    the content of one of them
-    end     how a task ended                              put    here is one; only with a good lease
-                                                          drop   these are needed no more; likewise
+    end     how a task ended                              put    here is one; only with a good lease, in its turn
+    enter   is it our turn in a folder?                   drop   these are needed no more; likewise
+    leave   it may be another's
 
 The search alone owns the study and listens; workers (pools/away.py) only ask. A task whose worker is silent for the
-length of a lease is given to somebody else, with the checkpoints that the lost one has sent. Whoever knows the token is
-let in. What travels is not encrypted.
+length of a lease is given to somebody else, with the checkpoints that the lost one has sent. What several tasks need,
+such as the same parent, is trained once: by whoever enters its folder first, while the others wait. Whoever knows the
+token is let in. What travels is not encrypted.
 """
 
 import contextlib
@@ -41,9 +43,12 @@ from trec_dse.pools.wire import (
     Lost,
     Nothing,
     Offer,
+    Ours,
     Place,
     Stored,
+    Turn,
     files_in,
+    folder_of,
     import_grpc,
     require_file,
     require_folder,
@@ -67,8 +72,15 @@ class GrpcPool:
         address: HOST:PORT that it listens on; token: what workers must know.
     """
 
-    def __init__(self, n: int, folder: Path, listen: str = LISTEN, lease_s: float = LEASE_S) -> None:
-        """`listen`: HOST:PORT; port 0 takes any that is free.
+    def __init__(
+        self,
+        n: int,
+        folder: Path,
+        listen: str = LISTEN,
+        lease_s: float = LEASE_S,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`listen`: HOST:PORT; port 0 takes any that is free. `now_s`: the clock by which leases end.
 
         Raises InputError if grpcio is missing, or the address is none or taken.
         """
@@ -77,7 +89,7 @@ class GrpcPool:
         self._n, self._next = n, 0
         self._places: dict[int, Path] = {}
         self.token = _token(folder)
-        self._book = _Book(folder.resolve(), Leases(lease_s), self._places)
+        self._book = _Book(folder.resolve(), Leases(lease_s), self._places, now_s)
         grpc = import_grpc()
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=(("grpc.so_reuseport", 0), *MESSAGES))
         self._server.add_generic_rpc_handlers((_handlers(grpc, self._book, self.token),))
@@ -129,8 +141,8 @@ class GrpcPool:
 class _Book:
     """What the threads that answer share with the search."""
 
-    def __init__(self, folder: Path, leases: Leases, places: dict[int, Path]) -> None:
-        self.folder, self.leases, self.lock = folder, leases, threading.Lock()
+    def __init__(self, folder: Path, leases: Leases, places: dict[int, Path], now_s: Callable[[], float]) -> None:
+        self.folder, self.leases, self.lock, self._now_s = folder, leases, threading.Lock(), now_s
         self._places, self._news = places, queue.SimpleQueue[PoolEvent]()
         self._something = threading.Event()
 
@@ -142,7 +154,7 @@ class _Book:
             while True:
                 found.append(self._news.get_nowait())
         with self.lock:
-            found += self.leases.reap(time.monotonic())
+            found += self.leases.reap(self._now_s())
         return found
 
     def wait(self, timeout_s: float) -> None:
@@ -151,12 +163,12 @@ class _Book:
 
     def take(self, message: Nothing) -> Offer:
         with self.lock:
-            found = self.leases.take(time.monotonic())
+            found = self.leases.take(self._now_s())
         return Offer(*found) if found else Offer()
 
     def beat(self, message: Beats) -> Lost:
         with self.lock:
-            for event in self.leases.beat(message.said, time.monotonic()):
+            for event in self.leases.beat(message.said, self._now_s()):
                 self._tell(event)
             return Lost(tuple(lease for lease in message.said if not self.leases.holds(lease)))
 
@@ -175,15 +187,25 @@ class _Book:
             self._tell(event)
         return Heard(True)
 
+    def enter(self, message: Turn) -> Ours:
+        folder = require_folder(message.folder)
+        with self.lock:
+            # whoever is lost holds up nobody, however busy the search is elsewhere
+            for event in self.leases.reap(self._now_s()):
+                self._tell(event)
+            return Ours(self.leases.enter(message.lease, folder))
+
+    def leave(self, message: Turn) -> Nothing:
+        with self.lock:
+            self.leases.leave(message.lease, message.folder)
+        return Nothing()
+
     def look(self, message: Look) -> Files:
         folders = tuple(require_folder(name) for name in message.folders)
         return Files(tuple(files_in(self.folder, folders).values()))
 
     def drop(self, message: Place) -> Nothing:
-        path = self._place(message)
-        with self.lock:
-            self._require(message.lease)
-        path.unlink(missing_ok=True)
+        self._place(message).unlink(missing_ok=True)
         return Nothing()
 
     def get(self, message: Place) -> Iterator[bytes]:
@@ -197,17 +219,15 @@ class _Book:
 
     def put(self, message: Place, content: bytes) -> Stored:
         path = self._place(message)
-        with self.lock:
-            self._require(message.lease)
         write_bytes(path, content)
         return stored(self.folder, path)
 
     def _place(self, message: Place) -> Path:
-        return self.folder / require_file(message.path, to_write=True)
-
-    def _require(self, lease: str) -> None:
-        if not self.leases.holds(lease):
-            raise StudyError("the lease has run out; somebody else has the task")
+        """Where a file belongs that may be written now."""
+        name = require_file(message.path, to_write=True)
+        with self.lock:
+            self.leases.require_turn(message.lease, folder_of(name))
+        return self.folder / name
 
     def _tell(self, event: PoolEvent) -> None:
         self._news.put(event)
@@ -260,6 +280,8 @@ def _handlers(grpc: Any, book: _Book, token: str) -> Any:
             "take": answering(book.take, Nothing),
             "beat": answering(book.beat, Beats),
             "end": answering(book.end, End),
+            "enter": answering(book.enter, Turn),
+            "leave": answering(book.leave, Turn),
             "look": answering(book.look, Look),
             "drop": answering(book.drop, Place),
             "get": grpc.unary_stream_rpc_method_handler(get),

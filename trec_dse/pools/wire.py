@@ -99,6 +99,21 @@ class Place:
     path: str
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A folder of the study that one worker at a time reads, trains for and writes; `lease`: who asks."""
+
+    lease: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Whether it is our turn."""
+
+    is_ours: bool
+
+
 class Unreachable(StudyError):
     """Nobody answers; that may pass."""
 
@@ -115,6 +130,11 @@ def require_file(name: str, *, to_write: bool) -> str:
     if re.fullmatch(_FOLDER + _FILE, name) is None or (to_write and name.startswith("candidates/")):
         raise StudyError(f"{name!r} is no file that workers may {'write' if to_write else 'read'}")
     return name
+
+
+def folder_of(name: str) -> str:
+    """The folder of a candidate, network or parent that a file belongs to."""
+    return "/".join(name.split("/")[:2])
 
 
 def stored(root: Path, path: Path) -> Stored:
