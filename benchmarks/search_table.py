@@ -31,7 +31,7 @@ from trec_dse import plugins
 from trec_dse.candidate import Candidate
 from trec_dse.errors import TargetError
 from trec_dse.evaluate import clustering_error, evaluate, load_dataset, price
-from trec_dse.foresight import Foresight
+from trec_dse.foresight import Features, Foresight, choices_of
 from trec_dse.pareto import Floats
 from trec_dse.results import EvaluateRequest
 from trec_dse.rungs import name_of as name_of_rung
@@ -229,7 +229,7 @@ def train_all(table: Table, data_dir: Path | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def foretold(table: Mapping[str, Entry]) -> list[Figure]:
+def foretold(kind: Table, table: Mapping[str, Entry]) -> list[Figure]:
     """Spearman's rho between rungs, over all networks of the table: nothing was stopped here."""
     networks = list({entry.costs.network: entry for entry in table.values()}.values())
     errors = {0: np.array([entry.costs.clustering_error for entry in networks])}
@@ -240,21 +240,27 @@ def foretold(table: Mapping[str, Entry]) -> list[Figure]:
         Figure(f"{name_of_rung(a)} -> {b} epochs, {len(networks)} networks", spearman(errors[a], errors[b]), "rho")
         for a, b in pairs
     ]
-    return [*found, Figure("foreseen from sizes, work and untrained error -> 1 epoch", _foreseen(networks), "rho")]
+    return [
+        *found,
+        Figure("foreseen from sizes, choices and untrained error -> 1 epoch", _foreseen(kind, networks), "rho"),
+    ]
 
 
-def _foreseen(networks: list[Entry]) -> float:
+def _foreseen(kind: Table, networks: list[Entry]) -> float:
     """Rho of what `Foresight` says of the second half of the networks, in random order, once it knows the first."""
-    order = np.random.default_rng(0).permutation(len(networks))
-    x = np.array([_features(networks[i].costs) for i in order])
-    y = np.array([networks[i].results[0].error for i in order])
+    order = np.random.default_rng(0).permutation(len(networks)).tolist()
+    made_of = {kind.name_of(candidate): choices_of(candidate) for candidate in kind.candidates()}
     half, foresight = len(order) // 2, Foresight()
-    for i, (row, error) in enumerate(zip(x[:half], y[:half], strict=True)):
-        foresight.learn(str(i), row, float(error))
-    return spearman(foresight.error(x[half:]), y[half:])
+    for i in order:
+        costs = networks[i].costs
+        foresight.note(str(i), Features(_sizes(costs), made_of[costs.name]))
+    for i in order[:half]:
+        foresight.learn(str(i), networks[i].results[0].error)
+    found, _ = foresight.foresee([str(i) for i in order[half:]])
+    return spearman(found, np.array([networks[i].results[0].error for i in order[half:]]))
 
 
-def _features(costs: Costs) -> Floats:
+def _sizes(costs: Costs) -> Floats:
     """As `foresight.features` takes them from an evaluation."""
     sizes = (costs.sram, costs.flash, costs.cycles, costs.dense_macs, costs.macs, 1000 * costs.clustering_error)
     return np.log1p(np.array(sizes, dtype=np.float64))
@@ -311,4 +317,4 @@ if __name__ == "__main__":
         price_all(chosen, args.data_dir)
     if args.train:
         train_all(chosen, args.data_dir)
-    show(check(chosen, args.check, args.data_dir) if args.check else foretold(chosen.read()))
+    show(check(chosen, args.check, args.data_dir) if args.check else foretold(chosen, chosen.read()))

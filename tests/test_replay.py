@@ -123,7 +123,7 @@ def test_rungs_that_order_networks_alike_foretell_each_other() -> None:
     table = {
         DIGITS.name_of(c): entry(c, each, 1024 + i) for i, (c, each) in enumerate(zip(chosen, errors, strict=True))
     }
-    rho = [figure.value for figure in foretold(table)]
+    rho = [figure.value for figure in foretold(DIGITS, table)]
     # 1 -> 5 in the same order, 5 -> 15 and 1 -> 15 in the opposite one
     assert rho[1:4] == pytest.approx([1, -1, -1])
     assert spearman(*([1.0, 2.0, 3.0], [3.0, 1.0, 2.0])) == pytest.approx(-0.5)  # type: ignore[arg-type]

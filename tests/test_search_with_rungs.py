@@ -19,7 +19,7 @@ from trec_dse.rungs import judged
 from trec_dse.search_space import SearchSpace, load_search_space
 from trec_dse.storage import load_study, open_study
 
-RUNGS = replace(FAKE, n_trials=36, workers=1, reduction=3)
+RUNGS = replace(FAKE, n_trials=72, workers=1, reduction=3)
 RECIPE = "Recipe(epochs=27, fine_tune_epochs=0, trec_epochs=0)"
 
 
@@ -58,7 +58,7 @@ def evaluations(folder: Path) -> list[Evaluation]:
 
 def test_few_are_trained_to_the_end_and_each_goes_on_from_where_it_was(finished: tuple[Path, list[Event]]) -> None:
     folder, events = finished
-    assert events[-1] == SearchDone("all trials are done", 36)
+    assert events[-1] == SearchDone("all trials are done", 72)
     found = evaluations(folder)
     n_whole = sum(evaluation.fidelity == 1 for evaluation in found)
     assert 0 < n_whole < len(found)
@@ -144,7 +144,7 @@ def test_no_epoch_is_started_beyond_the_limit(space: SearchSpace, folder: Path) 
 def test_a_search_with_rungs_that_is_killed_again_and_again_loses_nothing(space: SearchSpace, folder: Path) -> None:
     done: set[int] = set()
     for n_lines in (9, 40, 17):
-        with start(space, folder, n_trials=36, settings="reduction=3") as search:
+        with start(space, folder, n_trials=RUNGS.n_trials, settings="reduction=3") as search:
             assert search.stdout is not None
             lines = [search.stdout.readline() for _ in range(n_lines)]
             search.kill()
@@ -155,7 +155,7 @@ def test_a_search_with_rungs_that_is_killed_again_and_again_loses_nothing(space:
     by_number = {trial.number: trial for trial in study.trials}
     assert all(by_number[number].evaluation is not None for number in done)
     keys = [t.evaluation.candidate.key for t in study.trials if t.evaluation and not t.message]
-    assert len(keys) == len(set(keys)) == 36
+    assert len(keys) == len(set(keys)) == RUNGS.n_trials
     for evaluation in evaluations(folder):
         assert evaluation.trained_epochs == evaluation.rungs[-1].epochs
 
@@ -174,7 +174,7 @@ def test_more_trials_later_go_on_with_the_same_rungs(space: SearchSpace, folder:
     run(space, folder, replace(RUNGS, n_trials=24))
     before = {e.candidate.key: e.rungs for e in evaluations(folder)}
     events = run(space, folder, RUNGS)
-    assert sum(isinstance(event, TrialDone) for event in events) == 12
+    assert sum(isinstance(event, TrialDone) for event in events) == 48
     after = {e.candidate.key: e.rungs for e in evaluations(folder)}
     for key, rungs in before.items():
         assert after[key][: len(rungs)] == rungs

@@ -1,57 +1,142 @@
 """What error an untrained candidate will show in the end, judged from those that were trained: a Gaussian process.
 
-Nothing of the search space enters, only what every candidate has before training: its sizes, its work, and what
-clustering changes in its logits (`evaluate.clustering_error`). With the error comes how sure it is, which grows with
-the distance from all that was trained. Width and noise of the process are those of a small grid under which what was
-seen is likeliest (Rasmussen and Williams 2006, chapters 2 and 5).
+It sees what every candidate has before training: its sizes, its work, what clustering changes in its logits
+(`evaluate.clustering_error`), and the choices that it stands for. Errors follow a trend in the sizes, on which larger
+is better, and deviate from it by any of them. With the error comes how sure it is.
 """
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from trec_dse.candidate import Candidate, Recipe, plain_data
+from trec_dse.codec import unstructure
+from trec_dse.gaussian_process import Process, likeliest, observed
 from trec_dse.pareto import Floats
 from trec_dse.results import Evaluation
 
 UNSURE = 0.5  # standard deviation of the logarithm of an error of which hardly anything is known
 _N_FITTED = 3  # of fewer only the mean is taken
-_MOST = 400  # the newest; the equations of so many are solved in a tenth of a second
-_WIDTHS = (0.5, 1.0, 1.5, 2.5)  # of the kernel, in standard deviations of a feature
-_NOISES = (0.02, 0.1, 0.3)  # variances, as shares of the kernel's
+_MOST, _MOST_SHAPING = 400, 150  # the newest that are judged by, and that say what the process is like
+_MOST_NOTED = 1000  # the newest by whose features all are scaled
+_SIZE_WEIGHT, _CHOICE_WEIGHT = 0.05, 0.03  # of a standard deviation of a feature, before anything is learnt
 _PRIOR, _PRIOR_VARIANCE = 2.0, 0.05  # so many errors are taken to have been seen to vary so much, or as all do
 _FLOOR = 0.005  # errors are compared as logarithms; half a percent more or less than none means little
 
-
-def features(evaluation: Evaluation) -> Floats:
-    """What is known without training, as logarithms: SRAM, Flash, latency, MACs without and with TREC, its error."""
-    cost = evaluation.estimated
-    error = evaluation.rungs[0].error if evaluation.rungs and evaluation.rungs[0].epochs == 0 else 0.0
-    sizes = (cost.sram_bytes, cost.flash_bytes, cost.cycles, cost.dense_macs, cost.macs, 1000 * error)
-    return np.log1p(np.array(sizes, dtype=np.float64))
+Choices = Mapping[str, float | str]
 
 
 @dataclass(frozen=True)
-class _Process:
-    """A fitted process: `points` (n, 6) as standard deviations, `weights` (n,), the Cholesky factor of its matrix."""
+class Features:
+    """What is known of a candidate without training.
 
-    points: Floats
-    width: float
-    noise: float
-    factor: Floats
-    weights: Floats
-    variance: float
-    likelihood: float
+    Attributes:
+        sizes: logarithms, (6,), of SRAM, Flash, latency, MACs without and with TREC, and of its untrained error.
+        choices: what it is made of, by name, as `choices_of` gives it.
+    """
+
+    sizes: Floats
+    choices: Choices
+
+
+def features(evaluation: Evaluation) -> Features:
+    """Of a candidate that was priced, trained or not."""
+    cost = evaluation.estimated
+    error = evaluation.rungs[0].error if evaluation.rungs and evaluation.rungs[0].epochs == 0 else 0.0
+    sizes = (cost.sram_bytes, cost.flash_bytes, cost.cycles, cost.dense_macs, cost.macs, 1000 * error)
+    return Features(np.log1p(np.array(sizes, dtype=np.float64)), choices_of(evaluation.candidate))
+
+
+def choices_of(candidate: Candidate) -> dict[str, float | str]:
+    """All fields of a candidate by their dotted names, those of the recipe that hold their default left out."""
+    data = plain_data(candidate)
+    usual = dict(_leaves("recipe", unstructure(Recipe())))
+    recipe = {name: value for name, value in _leaves("recipe", data.pop("recipe")) if usual.get(name) != value}
+    return {**dict(_leaves("", data)), **recipe}
+
+
+def _leaves(name: str, data: object) -> Iterable[tuple[str, float | str]]:
+    """Numbers as they are, all else that is no mapping as JSON; nothing of None."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _leaves(f"{name}.{key}" if name else str(key), value)
+    elif isinstance(data, int | float):
+        yield name, float(data)
+    elif data is not None:
+        yield name, json.dumps(data)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """How choices become numbers: one column for each number, and one for each value of anything else."""
+
+    numbers: tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
+
+    def row(self, choices: Choices) -> Floats:
+        """NaN for a number that the candidate does not have."""
+        found = [choices.get(name, np.nan) for name in self.numbers]
+        numbers = [value if isinstance(value, float) else np.nan for value in found]
+        return np.array([*numbers, *(float(choices.get(name) == value) for name, value in self.values)])
+
+
+def _columns(noted: Iterable[Choices]) -> _Columns:
+    leaves = {leaf for choices in noted for leaf in choices.items()}
+    numbers = {name for name, value in leaves if isinstance(value, float)}
+    values = {(name, value) for name, value in leaves if isinstance(value, str)}
+    return _Columns(tuple(sorted(numbers)), tuple(sorted(values)))
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Features as standard deviations of those that were noted; a number that is missing counts as their mean.
+
+    Whether it is missing is a feature of its own. `kept`: columns that differ, each once.
+    """
+
+    columns: _Columns
+    mean: Floats
+    deviation: Floats
+    kept: tuple[int, ...]
+
+    def points(self, rows: Iterable[Features]) -> Floats:
+        """Points (n, k), the sizes first."""
+        x = np.array([_raw(self.columns, row) for row in rows])[:, list(self.kept)]
+        scaled = (x - self.mean) / self.deviation
+        return np.asarray(np.where(np.isnan(scaled), 0.0, scaled), dtype=np.float64)
+
+
+def _raw(columns: _Columns, row: Features) -> Floats:
+    choices = columns.row(row.choices)
+    missing = np.isnan(choices[: len(columns.numbers)])
+    return np.concatenate([row.sizes, choices, missing])
+
+
+def _scale(rows: list[Features]) -> _Scale:
+    columns = _columns(row.choices for row in rows)
+    x = np.array([_raw(columns, row) for row in rows])
+    mean, deviation = np.nanmean(x, axis=0), np.nanstd(x, axis=0)
+    # what all have in common tells nothing, but the sizes stay
+    n_sizes = len(rows[0].sizes)
+    scaled = np.where(np.isnan(x), 0.0, (x - mean) / np.where(deviation < 1e-9, 1.0, deviation))
+    _, first = np.unique(np.round(scaled[:, n_sizes:], 9), axis=1, return_index=True)
+    differing = [n_sizes + int(i) for i in sorted(first) if deviation[n_sizes + i] >= 1e-9]
+    kept = (*range(n_sizes), *differing)
+    deviation[deviation < 1e-9] = 1.0
+    return _Scale(columns, mean[list(kept)], deviation[list(kept)], kept)
 
 
 class Foresight:
-    """Learns (features, error) of candidates and predicts the errors of others."""
+    """Learns the errors of candidates that it was shown, and predicts those of others."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[Floats, float]] = {}
-        self._mean: Floats = np.zeros(0)
-        self._scale: Floats = np.ones(0)
-        self._level = 0.0
-        self._process: _Process | None = None
+        self._noted: dict[str, Features] = {}
+        self._seen: dict[str, float] = {}
+        self._level, self._spread = 0.0, UNSURE
+        self._scale: _Scale | None = None
+        self._process: Process | None = None
         self._is_fitted = False
 
     @property
@@ -59,66 +144,48 @@ class Foresight:
         """Whether anything has been trained to judge by."""
         return bool(self._seen)
 
-    def learn(self, key: str, x: Floats, error: float) -> None:
-        """Take in a trained candidate, or what one is expected to show that is trained further."""
+    def note(self, key: str, known: Features) -> None:
+        """Take in a candidate that was priced."""
+        self._noted[key] = known
+
+    def learn(self, key: str, error: float) -> None:
+        """Take in what a candidate that was noted showed, or what one is expected to show that is trained further."""
         self._seen.pop(key, None)
-        self._seen[key] = (x, error)
+        self._seen[key] = error
         self._is_fitted = False
 
-    def _fit(self) -> None:
-        self._is_fitted = True
-        newest = list(self._seen.values())[-_MOST:]
-        x = np.array([row for row, _ in newest])
-        y = np.log(np.array([each for _, each in newest]) + _FLOOR)
-        self._level = float(y.mean())
-        self._mean, self._scale = np.asarray(x.mean(axis=0)), np.asarray(x.std(axis=0))
-        # what all have in common tells nothing
-        self._scale[self._scale < 1e-9] = 1.0
-        points = np.asarray((x - self._mean) / self._scale, dtype=np.float64)
-        self._process = _likeliest(points, y - self._level) if len(y) >= _N_FITTED else None
-
-    def foresee(self, x: Floats) -> tuple[Floats, Floats]:
-        """Of candidates of features `x` (n, 6): the errors expected, as shares of the images, (n,), and spreads (n,).
+    def foresee(self, keys: list[str]) -> tuple[Floats, Floats]:
+        """Of candidates that were noted: the errors expected, as shares of the images, (n,), and spreads (n,).
 
         A spread is the standard deviation of the error's logarithm, and the error expected the median.
         """
         if not self._is_fitted:
             self._fit()
-        x, process = np.atleast_2d(x), self._process
-        logarithm, spread = np.full(len(x), self._level), np.full(len(x), UNSURE)
-        if process is not None:
-            kernel = _kernel(_distances((x - self._mean) / self._scale, process.points), process.width)
-            logarithm = self._level + kernel @ process.weights
-            known = (np.linalg.solve(process.factor, kernel.T) ** 2).sum(axis=0)
-            spread = np.sqrt(process.variance * np.maximum(1 + process.noise - known, 1e-6))
+        logarithm, spread = np.full(len(keys), self._level), np.full(len(keys), UNSURE)
+        if self._process is not None and self._scale is not None:
+            means, deviations = self._process.predict(self._scale.points(self._noted[key] for key in keys))
+            logarithm, spread = self._level + self._spread * means, self._spread * deviations
         return np.asarray(np.clip(np.exp(logarithm) - _FLOOR, 0.0, 1.0), dtype=np.float64), np.asarray(spread)
 
-    def error(self, x: Floats) -> Floats:
-        """The errors alone."""
-        return self.foresee(x)[0]
+    def error(self, key: str) -> float:
+        """The error alone, of one."""
+        return float(self.foresee([key])[0][0])
 
-
-def _likeliest(points: Floats, y: Floats) -> _Process:
-    distances = _distances(points, points)
-    fits = (_fitted(points, _kernel(distances, width), y, width, noise) for width in _WIDTHS for noise in _NOISES)
-    return max(fits, key=lambda process: process.likelihood)
-
-
-def _fitted(points: Floats, kernel: Floats, y: Floats, width: float, noise: float) -> _Process:
-    """The process of one width and noise, its variance the likeliest; `y` are deviations from their mean."""
-    factor = np.asarray(np.linalg.cholesky(kernel + noise * np.eye(len(y))), dtype=np.float64)
-    white = np.linalg.solve(factor, y)
-    n = len(y) + _PRIOR
-    variance = float(white @ white + _PRIOR * max(float(y.var()), _PRIOR_VARIANCE)) / n
-    likelihood = -0.5 * n * float(np.log(variance)) - float(np.log(np.diag(factor)).sum())
-    weights = np.linalg.solve(factor.T, white)
-    return _Process(points, width, noise, factor, np.asarray(weights, dtype=np.float64), variance, likelihood)
-
-
-def _distances(a: Floats, b: Floats) -> Floats:
-    """Mean squares along the features, (len(a), len(b))."""
-    return np.asarray(((a[:, np.newaxis] - b[np.newaxis]) ** 2).mean(axis=2), dtype=np.float64)
-
-
-def _kernel(distances: Floats, width: float) -> Floats:
-    return np.asarray(np.exp(-distances / (2 * width**2)), dtype=np.float64)
+    def _fit(self) -> None:
+        self._is_fitted, self._process = True, None
+        newest = list(self._seen)[-_MOST:]
+        y = np.log(np.array([self._seen[key] for key in newest]) + _FLOOR)
+        self._level = float(y.mean())
+        if len(y) < _N_FITTED:
+            return
+        off = y - self._level
+        prior = _PRIOR * max(float(y.var()), _PRIOR_VARIANCE)
+        self._spread = float(np.sqrt((off @ off + prior) / (len(y) + _PRIOR)))
+        noted = {key: self._noted[key] for key in [*list(self._noted)[-_MOST_NOTED:], *newest]}
+        self._scale = _scale(list(noted.values()))
+        points, off = self._scale.points(self._noted[key] for key in newest), off / self._spread
+        n_sizes = len(self._noted[newest[0]].sizes)
+        weights = np.full(points.shape[1], _CHOICE_WEIGHT)
+        weights[:n_sizes] = _SIZE_WEIGHT
+        shape = likeliest(points[-_MOST_SHAPING:], off[-_MOST_SHAPING:], weights, n_sizes)
+        self._process = observed(shape, points, off)

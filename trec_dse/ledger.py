@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from trec_dse import storage
 from trec_dse.errors import StudyError
-from trec_dse.foresight import Foresight, features
+from trec_dse.foresight import Features, Foresight, features
 from trec_dse.lineage import Lineage, lineage
 from trec_dse.objectives import Objective
 from trec_dse.pareto import Floats
@@ -55,7 +55,6 @@ class Ledger:
     def __post_init__(self) -> None:
         self.foresight = Foresight()
         self._is_reading = True
-        self._features: dict[str, Floats] = {}
         self._latest: dict[str, Floats] = {}
         self._told_epochs: dict[str, int] = {}
         names = [objective.name for objective in self.objectives]
@@ -71,7 +70,9 @@ class Ledger:
         """What the objectives say; of an untrained candidate the error that is foreseen."""
         values = [objective.value(evaluation) for objective in self.objectives]
         if evaluation.fidelity == 0 and self._error is not None and self.foresight.is_ready:
-            values[self._error] = _PERCENT * float(self.foresight.error(features(evaluation))[0])
+            key = evaluation.candidate.key
+            self.foresight.note(key, features(evaluation))
+            values[self._error] = _PERCENT * self.foresight.error(key)
         return values
 
     def tell(self, trial: Trial, evaluation: Evaluation, key: str) -> int | None:
@@ -136,15 +137,16 @@ class Ledger:
             line = lineage(evaluation.candidate, evaluation.key)
             self._note(key, self.place(evaluation).index, values, (features(evaluation), line))
 
-    def _note(self, key: str, rung: int, values: Sequence[float], known: tuple[Floats, Lineage]) -> None:
+    def _note(self, key: str, rung: int, values: Sequence[float], known: tuple[Features, Lineage]) -> None:
         signs = [-1.0 if objective.direction == "maximize" else 1.0 for objective in self.objectives]
         losses = np.array(values) * np.array(signs)
-        self._features[key], self._latest[key] = known[0], losses
+        self._latest[key] = losses
+        self.foresight.note(key, known[0])
         self.book.enter(key, rung, losses, known[1])
         if self._error is None:
             return
         if rung != UNTRAINED:
-            self.foresight.learn(key, known[0], self.book.at_the_end(key, rung) / _PERCENT)
+            self.foresight.learn(key, self.book.at_the_end(key, rung) / _PERCENT)
         if self.foresight.is_ready and not self._is_reading:
             # what was trained says something of all that wait, what is new untrained only of itself
             self.book.revise(self._foreseen, [key] if rung == UNTRAINED else None)
@@ -152,7 +154,7 @@ class Ledger:
     def _foreseen(self, keys: list[str]) -> tuple[Floats, Floats]:
         """The losses of untrained candidates, their errors as foreseen now, and how unsure these are."""
         losses = np.array([self._latest[key] for key in keys])
-        errors, spreads = self.foresight.foresee(np.array([self._features[key] for key in keys]))
+        errors, spreads = self.foresight.foresee(keys)
         losses[:, cast("int", self._error)] = _PERCENT * errors
         return losses, spreads
 
@@ -187,7 +189,7 @@ class Ledger:
                 self.book.leave(key, int(known[storage.PROMOTED]))
             # what an older release noted has no lineage: its parents are taken to be its own
             line = Lineage(*known.get(storage.LINEAGE, (key, key, key, 1, 0, 0)))
-            self._note(key, int(known[storage.RUNG]), trial.values, (np.array(known[storage.FEATURES]), line))
+            self._note(key, int(known[storage.RUNG]), trial.values, (_read_features(known), line))
 
 
 def place(evaluation: Evaluation, reduction: int) -> Place:
@@ -198,9 +200,14 @@ def place(evaluation: Evaluation, reduction: int) -> Place:
     return max((step for step in steps if step.epochs <= evaluation.rungs[-1].epochs), key=lambda step: step.index)
 
 
-def noted(evaluation: Evaluation, reduction: int) -> dict[str, str | int | float | list[Any]]:
+def _read_features(attributes: dict[str, Any]) -> Features:
+    # an older release noted no choices
+    return Features(np.array(attributes[storage.FEATURES]), dict(attributes.get(storage.CHOICES, {})))
+
+
+def noted(evaluation: Evaluation, reduction: int) -> dict[str, str | int | float | list[Any] | dict[str, Any]]:
     """What a trial notes of its evaluation, so that a search that goes on needs no file to know where it stood."""
-    found: dict[str, str | int | float | list[Any]] = {
+    found: dict[str, str | int | float | list[Any] | dict[str, Any]] = {
         "effective_key": evaluation.key,
         "macs": evaluation.estimated.macs,
         storage.EPOCHS: evaluation.trained_epochs,
@@ -208,6 +215,8 @@ def noted(evaluation: Evaluation, reduction: int) -> dict[str, str | int | float
     if reduction > 1:
         found[storage.FIDELITY] = evaluation.fidelity
         found[storage.RUNG] = place(evaluation, reduction).index
-        found[storage.FEATURES] = features(evaluation).tolist()
+        known = features(evaluation)
+        found[storage.FEATURES] = known.sizes.tolist()
+        found[storage.CHOICES] = dict(known.choices)
         found[storage.LINEAGE] = list(astuple(lineage(evaluation.candidate, evaluation.key)))
     return found

@@ -18,7 +18,7 @@ from trec_dse.pareto import Floats
 FLOOR = 0.5  # percent: errors are compared as logarithms, and less than this matters little
 _N_POINTS = 2048
 _BEYOND = 1.1  # the box ends a tenth beyond the dearest, or that would add nothing
-_MARGIN = 1.1  # the worst error that counts, as a multiple of the worst that is finished
+_MARGIN = 1.1  # the worst error that counts, as a multiple of the worst that is finished or expected
 # means of nine equal parts of a normal distribution, nearly
 _QUANTILES = np.array([-1.7, -1.1, -0.67, -0.32, 0.0, 0.32, 0.67, 1.1, 1.7])
 
@@ -48,7 +48,7 @@ def expected_gains(candidates: Outlook, finished: Outlook) -> Floats:
     n = len(candidates.costs)
     points = _BEYOND * np.random.default_rng(0).random((_N_POINTS, costs.shape[1]))
     reaches = np.array([(row <= points).all(axis=1) for row in costs])
-    worst = _MARGIN * float(finished.errors.max() if len(finished.errors) else candidates.errors.max()) + FLOOR
+    worst = _MARGIN * float(np.concatenate([finished.errors, candidates.errors]).max()) + FLOOR
     promised = np.full(_N_POINTS, worst)
     for reached, error in zip(reaches[n:], finished.errors, strict=True):
         promised[reached] = np.minimum(promised[reached], error)

@@ -29,8 +29,7 @@ from trec_dse.settings import REDUCTION
 N_RUNGS = 5  # untrained, a 27th, a ninth, a third and all of the epochs
 UNTRAINED = 0
 PRICED = 20  # candidates that are looked at untrained for each that is trained, while new ones come
-_N_START = 10  # so many are looked at first, and the best
-_N_FIRST = 3  # so many of them trained, to foresee by
+_N_MORE = 1  # so many more are trained at first, to foresee by
 TOLERANCE = 1e-5  # share of the volume around the front below which a candidate is not worth a whole training
 PROMISING = 0.5  # share of its expected error at which a candidate must matter to go on
 _MAX_WAITING = 300  # a rung remembers so many that wait; those beyond the best have no prospect
@@ -176,7 +175,7 @@ class RungBook:
                     best = _order(np.array([rung.waiting[key] for key in keys]), rung.gone)[0]
                     return keys[best], index
         priced = self._rungs[UNTRAINED]
-        n_due = priced.n_reached // PRICED + _N_FIRST if priced.n_reached >= _N_START else 0
+        n_due = priced.n_reached // PRICED + _N_MORE if priced.n_reached >= PRICED else 0
         return self._worthiest(dict.fromkeys(priced.waiting, UNTRAINED)) if priced.n_gone < n_due else None
 
     def _promising(self, index: int) -> list[str]:

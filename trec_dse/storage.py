@@ -53,7 +53,8 @@ DUPLICATE_OF = "duplicate_of"
 RETRY_OF = "retry_of"
 PRESET = "preset"  # name of the shipped candidate that the trial is, instead of one that the sampler makes
 PROMOTED = "promoted_from"  # rung: the trial tells what the one that it is a duplicate of shows after more training
-RUNG, FIDELITY, EPOCHS, FEATURES, LINEAGE = "rung", "fidelity", "epochs", "features", "lineage"
+RUNG, FIDELITY, EPOCHS, LINEAGE = "rung", "fidelity", "epochs", "lineage"
+FEATURES, CHOICES = "features", "choices"  # what is known without training
 _QUEUED_PARAMS = "queued_params"
 TWIN = "twin"  # the executor of a measurement without a board
 
