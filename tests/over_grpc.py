@@ -15,7 +15,7 @@ from fake_evaluation import target
 
 from trec_dse.candidate import Candidate
 from trec_dse.pools.grpc import GrpcPool
-from trec_dse.pools.wire import Client, Nothing, Offer
+from trec_dse.pools.wire import Client, Door, Nothing, Offer
 from trec_dse.results import EvaluateRequest
 from trec_dse.workers import PoolEvent
 
@@ -26,8 +26,9 @@ WORKER = """
 import sys
 from pathlib import Path
 from trec_dse.pools.away import Post, Worker
+from trec_dse.pools.wire import Door
 host, token, scratch, function, idle = sys.argv[1:]
-post = Post(host, token, Path(scratch), idle_s=float(idle), function=function)
+post = Post(Door(host, token), Path(scratch), idle_s=float(idle), function=function)
 Worker(post, lambda line: print(line, flush=True)).run()
 """
 
@@ -40,6 +41,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.s
+
+
+def door(pool: GrpcPool) -> Door:
+    """The way in for whoever is invited."""
+    return Door(pool.address, pool.token)
 
 
 def taken(pool: GrpcPool, client: Client, study: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_evaluation import SPACE
-from over_grpc import KEY, NETWORK, PARENT, all_events, free_port, request_for, take, taken, worker
+from over_grpc import KEY, NETWORK, PARENT, all_events, door, free_port, request_for, take, taken, worker
 from searching import FAKE, counted, run
 
 from trec_dse import codec
@@ -21,6 +21,7 @@ from trec_dse.pools.grpc import GrpcPool
 from trec_dse.pools.wire import (
     Beats,
     Client,
+    Door,
     End,
     Files,
     Heard,
@@ -32,7 +33,7 @@ from trec_dse.pools.wire import (
     Place,
     Turn,
     Unreachable,
-    host_of,
+    door_of,
     require_file,
     require_folder,
 )
@@ -59,7 +60,7 @@ def pool(study: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GrpcPool]:
 
 @pytest.fixture
 def client(pool: GrpcPool) -> Iterator[Client]:
-    with Client(pool.address, pool.token) as client:
+    with Client(door(pool)) as client:
         yield client
 
 
@@ -81,7 +82,7 @@ def test_an_answer_is_on_disk_before_it_is_heard_of(pool: GrpcPool, client: Clie
 
 
 def test_a_silent_worker_loses_its_task_to_the_next_that_asks(study: Path) -> None:
-    with GrpcPool(1, study, "127.0.0.1:0", lease_s=0.2) as pool, Client(pool.address, pool.token) as client:
+    with GrpcPool(1, study, "127.0.0.1:0", lease_s=0.2) as pool, Client(door(pool)) as client:
         task = pool.submit("nobody:asks", "request", study / "answer")
         slow = take(client)
         assert all_events(pool, 1) == [Died(task, "its worker gave no sign of life for 0 s", will_retry=True)]
@@ -96,7 +97,7 @@ def test_a_silent_worker_loses_its_task_to_the_next_that_asks(study: Path) -> No
 def test_who_does_not_know_the_token_learns_and_changes_nothing(pool: GrpcPool, study: Path) -> None:
     pool.submit("nobody:asks", "request", study / "answer")
     write_text(study / NETWORK / "graph.json", "{}")
-    with Client(pool.address, "guessed") as stranger:
+    with Client(Door(pool.address, "guessed")) as stranger:
         for ask in (
             lambda: take(stranger),
             lambda: stranger.get(f"{NETWORK}/graph.json"),
@@ -105,7 +106,7 @@ def test_who_does_not_know_the_token_learns_and_changes_nothing(pool: GrpcPool, 
             with pytest.raises(InputError, match="does not know our token; see TREC_DSE_TOKEN"):
                 ask()
     assert (study / "grpc.token").stat().st_mode & 0o077 == 0
-    with Client(pool.address, (study / "grpc.token").read_text().strip()) as friend:
+    with Client(Door(pool.address, (study / "grpc.token").read_text().strip())) as friend:
         assert take(friend).request == "request"
 
 
@@ -185,10 +186,10 @@ def test_a_message_that_is_none_is_refused_with_what_would_be_right(client: Clie
 
 
 def test_addresses_and_numbers_that_are_none_are_named(study: Path, pool: GrpcPool) -> None:
-    assert host_of("grpc://head:13000") == "head:13000"
+    assert door_of("grpc://head:13000", "ours") == Door("head:13000", "ours")
     for wrong in ("head:13000", "grpc://head", "grpc://:1", "sqlite:///x.db"):
-        with pytest.raises(InputError, match="is no address of a search; needed grpc://HOST:PORT"):
-            host_of(wrong)
+        with pytest.raises(InputError, match="is no address of a search; needed grpc://HOST:PORT or"):
+            door_of(wrong, "ours")
     with pytest.raises(InputError, match="is no address to listen on"):
         GrpcPool(1, study, "13000")
     with pytest.raises(InputError, match="nobody can listen there"):
@@ -201,7 +202,7 @@ def test_addresses_and_numbers_that_are_none_are_named(study: Path, pool: GrpcPo
 
 def test_a_worker_without_a_search_says_so_and_leaves(tmp_path: Path) -> None:
     said: list[str] = []
-    post = Post(f"127.0.0.1:{free_port()}", "token", tmp_path, idle_s=0.5)
+    post = Post(Door(f"127.0.0.1:{free_port()}", "token"), tmp_path, idle_s=0.5)
     assert Worker(post, said.append).run() == 0
     assert len(said) == 1
     assert said[0].startswith("no search answers at 127.0.0.1:")
@@ -240,7 +241,7 @@ def test_a_worker_gives_up_what_the_search_has_given_to_another(
     candidate = Candidate("digits", "tiny", {"width": 1, "depth": 1})
     task = pool.submit("nobody:asks", codec.to_json(request_for(candidate, study)), study / "answer")
     said: list[str] = []
-    post = Post(pool.address, pool.token, tmp_path / "scratch", idle_s=1.0, function="fake_evaluation:evaluate_away")
+    post = Post(door(pool), tmp_path / "scratch", idle_s=1.0, function="fake_evaluation:evaluate_away")
     thread = threading.Thread(target=Worker(post, said.append).run)
     thread.start()
     assert all_events(pool, 1) == [Progress(task, "epoch 1 of 1")]
@@ -287,4 +288,20 @@ def test_nobody_answers_is_told_from_a_refusal(pool: GrpcPool, client: Client) -
     assert take(client) == Offer()
     pool.close()
     with pytest.raises(Unreachable, match="no search answers at 127"):
+        take(client)
+
+
+def test_a_search_that_ends_while_it_is_asked_may_come_back(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    grpc = wire.import_grpc()
+
+    class Cancelled(grpc.RpcError):  # type: ignore[misc, name-defined]
+        """What a server sends that stops between hearing a call and answering it."""
+
+        code, details = staticmethod(lambda: grpc.StatusCode.CANCELLED), staticmethod(lambda: "CANCELLED")
+
+    def cancelled(*_: object, **__: object) -> bytes:
+        raise Cancelled
+
+    monkeypatch.setattr(client._channel, "unary_unary", lambda _: cancelled)
+    with pytest.raises(Unreachable, match=r"no search answers at .*: CANCELLED"):
         take(client)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from over_grpc import KEY, NETWORK, PARENT, Clock, python, request_for, taken
+from over_grpc import KEY, NETWORK, PARENT, Clock, door, python, request_for, taken
 
 from trec_dse import codec
 from trec_dse.candidate import Candidate, Recipe, TrecPolicy
@@ -51,8 +51,8 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Search]:
     monkeypatch.setattr(mirrors, "LONGEST_WAIT_S", 0.1)
     study, clock = tmp_path / "study", Clock()
     with ExitStack() as stack:
-        pool = stack.enter_context(GrpcPool(9, study, "127.0.0.1:0", LEASE_S, clock))
-        yield Search(study, clock, pool, stack.enter_context(Client(pool.address, pool.token)))
+        pool = stack.enter_context(GrpcPool(9, study, "127.0.0.1:0", LEASE_S, now_s=clock))
+        yield Search(study, clock, pool, stack.enter_context(Client(door(pool))))
 
 
 def files_of(root: Path) -> dict[str, str]:
@@ -131,7 +131,7 @@ def together(search: Search, root: Path, first: Candidate, second: Candidate) ->
 
     def evaluate(number: int, candidate: Candidate, say: Callable[[str], None]) -> None:
         request = request_for(candidate, root / str(number))
-        errand = Errand(request, search.pool.address, search.pool.token, search.taken())
+        errand = Errand(request, door(search.pool), search.taken())
         answer = evaluate_away(codec.to_json(errand), say)
         found[number] = codec.from_json(answer, Evaluation, "answer", StudyError)
 
@@ -183,9 +183,9 @@ HOLDER = """
 import signal, sys
 from pathlib import Path
 from trec_dse.pools.mirror import Mirror
-from trec_dse.pools.wire import Client
+from trec_dse.pools.wire import Client, Door
 host, token, root, lease, folder = sys.argv[1:]
-with Client(host, token) as client:
+with Client(Door(host, token)) as client:
     mirror = Mirror(client, Path(root), lease, print)
     with mirror.turn(Path(root) / folder) as mine:
         (mine / "dense.safetensors").write_text("two epochs")

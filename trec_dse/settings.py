@@ -14,6 +14,22 @@ N_START, N_TPE = 10, 1000
 REDUCTION = 3
 LEASE_S, IDLE_S = 120.0, 600.0
 LISTEN = "127.0.0.1:13000"
+TLS_CERT, TLS_KEY, TLS_CA = "--tls-cert", "--tls-key", "--tls-ca"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files for an encrypted connection, in PEM: what one side shows, and whom it believes.
+
+    Attributes:
+        cert, key: our own certificate and its key; a search needs them, a worker if the search asks for them.
+        ca: that of the authority which signs those of the other side; a worker needs it, and a search that names one
+            lets in only workers with a certificate.
+    """
+
+    cert: str = ""
+    key: str = ""
+    ca: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,7 @@ class ExploreSettings:
         scheduler: address of the Dask scheduler or of the Ray cluster; None takes what the library finds.
         gpus: share of a GPU that Ray gives to each evaluation.
         listen: HOST:PORT at which workers that share no folder find the search, with the executor "grpc".
+        tls: what it shows them and asks of them; None does not encrypt.
     """
 
     n_trials: int = 50
@@ -78,9 +95,14 @@ class ExploreSettings:
     scheduler: str | None = None
     gpus: float = 0.0
     listen: str = LISTEN
+    tls: Tls | None = None
 
     def __post_init__(self) -> None:
         if self.n_trials < 1:
             raise InputError(f"{self.n_trials} trials were asked for; it must be at least 1")
         if self.reduction < 1:
             raise InputError(f"one in {self.reduction} was to be trained on; it must be at least 1, which trains all")
+        if self.tls is not None and self.executor != "grpc":
+            raise InputError(
+                f"{TLS_CERT}, {TLS_KEY} and {TLS_CA} are for workers that ask over gRPC; needed --executor grpc"
+            )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from trec_dse import __version__, plugins
+from trec_dse.cli.connection import add_tls
 from trec_dse.flash import DRIVE, TOOLS
 from trec_dse.settings import EXECUTORS, IDLE_S, LEASE_S, LISTEN, N_TPE, REDUCTION, SAMPLERS
 
@@ -140,6 +141,11 @@ def _running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-validate", action="store_true", help="do not build and run the front on the board's twin")
     parser.add_argument("--timeout", type=float, metavar="S", help="start no further trial after so many seconds")
     _data(parser)
+    add_tls(
+        parser,
+        when="--executor grpc",
+        ca="take only workers with a certificate that this authority has signed (default: all who know the token)",
+    )
 
 
 def _search(verbs: _Verbs) -> None:
@@ -224,8 +230,8 @@ def _worker(verbs: _Verbs) -> None:
     parser.add_argument(
         "--storage",
         metavar="URL",
-        help="grpc://HOST:PORT of a search with --executor grpc --listen HOST:PORT; no folder is shared: "
-        "what is trained is sent after every epoch",
+        help="grpc://HOST:PORT of a search with --executor grpc --listen HOST:PORT, grpcs:// if it encrypts; no folder "
+        "is shared: what is trained is sent after every epoch",
     )
     parser.add_argument(
         "--token-file",
@@ -241,6 +247,7 @@ def _worker(verbs: _Verbs) -> None:
     parser.add_argument(
         "--idle", type=float, default=IDLE_S, metavar="S", help="leave after S seconds without work (%(default)s)"
     )
+    add_tls(parser, when="--storage grpcs://HOST:PORT", ca="the authority that signed the certificate of the search")
 
 
 def _status(verbs: _Verbs) -> None:

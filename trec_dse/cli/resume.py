@@ -4,6 +4,7 @@ import argparse
 
 from trec_dse import storage
 from trec_dse.cli import finish
+from trec_dse.cli.connection import tls_of
 from trec_dse.explore import resume
 from trec_dse.progress import open_view
 from trec_dse.settings import ExploreSettings
@@ -26,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
         scheduler=args.scheduler,
         gpus=args.gpus,
         listen=args.listen,
+        tls=tls_of(args),
     )
     with open_view(finish.console(args)) as view:
         resume(args.folder, settings=settings, on_event=view.on_event)

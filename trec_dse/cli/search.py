@@ -5,6 +5,7 @@ from pathlib import Path
 
 from trec_dse.cli import finish
 from trec_dse.cli.boards import board_of
+from trec_dse.cli.connection import tls_of
 from trec_dse.errors import SearchSpaceError
 from trec_dse.explore import explore
 from trec_dse.progress import open_view
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         scheduler=args.scheduler,
         gpus=args.gpus,
         listen=args.listen,
+        tls=tls_of(args),
     )
     with open_view(finish.console(args)) as view:
         explore(space, target, folder, settings=settings, on_event=view.on_event)

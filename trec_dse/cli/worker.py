@@ -5,11 +5,13 @@ import os
 import tempfile
 from pathlib import Path
 
+from trec_dse.cli.connection import tls_of
 from trec_dse.cli.output import print_json
 from trec_dse.cluster import serve
 from trec_dse.errors import InputError
 from trec_dse.pools.away import Post, Worker
-from trec_dse.pools.wire import TOKEN, host_of
+from trec_dse.pools.wire import TOKEN, door_of
+from trec_dse.settings import TLS_CA, TLS_CERT, TLS_KEY
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,14 +23,19 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.folder is None) == (args.storage is None):
         raise InputError("whom to work for? Needed is DIR, a study's folder, or --storage grpc://HOST:PORT, not both")
+    tls = tls_of(args)
     if args.storage is None:
+        if tls is not None:
+            raise InputError(
+                f"{TLS_CERT}, {TLS_KEY} and {TLS_CA} go with --storage grpcs://HOST:PORT; in DIR nothing travels"
+            )
         n = serve(args.folder.resolve(), args.workers, args.idle, say)
     else:
-        host, token = host_of(args.storage), _token(args.token_file)
+        door = door_of(args.storage, _token(args.token_file), tls)
         data_dir = None if args.data is None else args.data.resolve()
         with tempfile.TemporaryDirectory() as temporary:
             scratch = Path(temporary) if args.scratch is None else args.scratch.resolve()
-            n = Worker(Post(host, token, scratch, data_dir, args.workers, args.idle), say).run()
+            n = Worker(Post(door, scratch, data_dir, args.workers, args.idle), say).run()
     if args.json:
         print_json({"tasks": n})
     return 0

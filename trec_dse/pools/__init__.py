@@ -25,5 +25,5 @@ def open_pool(settings: ExploreSettings, folder: Path) -> AnyPool:
         case "ray":
             return RayPool(settings.workers, settings.scheduler, n_gpus=settings.gpus)
         case "grpc":
-            return GrpcPool(settings.workers, folder, settings.listen, settings.lease_s)
+            return GrpcPool(settings.workers, folder, settings.listen, settings.lease_s, tls=settings.tls)
     return WorkerPool(settings.workers, folder / "workers.log")

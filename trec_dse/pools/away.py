@@ -16,7 +16,7 @@ from pathlib import Path
 from trec_dse import codec
 from trec_dse.errors import StudyError
 from trec_dse.pools.mirror import Mirror
-from trec_dse.pools.wire import Beats, Client, End, Heard, Lost, Nothing, Offer, Unreachable
+from trec_dse.pools.wire import Beats, Client, Door, End, Heard, Lost, Nothing, Offer, Unreachable
 from trec_dse.results import EvaluateRequest
 from trec_dse.workers import Answer, Died, Failed, PoolEvent, Progress, WorkerPool, n_cores
 
@@ -29,13 +29,12 @@ class Post:
     """Where a worker asks and how it works.
 
     Attributes:
-        host, token: of the search; scratch: where its copies go, removed in the end; data_dir: of the data sets.
+        door: to the search; scratch: where its copies go, removed in the end; data_dir: of the data sets.
         n: candidates at a time; idle_s: it leaves after so long without work.
         function: what runs an `Errand` in a process of its own, as "module:function".
     """
 
-    host: str
-    token: str
+    door: Door
     scratch: Path
     data_dir: Path | None = None
     n: int = 1
@@ -48,8 +47,7 @@ class Errand:
     """What one process is asked, as JSON: the search's request, and where its files come from and go to."""
 
     request: EvaluateRequest
-    host: str
-    token: str
+    door: Door
     lease: str
 
 
@@ -82,7 +80,7 @@ class Worker:
         """Work until nothing has come for a while; returns how many candidates ended. Errors: those of `Client`."""
         post = self.post
         post.scratch.mkdir(parents=True, exist_ok=True)
-        with Client(post.host, post.token) as client, ExitStack() as stack:
+        with Client(post.door) as client, ExitStack() as stack:
             self._slots = [_Slot(post.scratch / f"{i}", self._pool()) for i in range(post.n)]
             stack.callback(self._close)
             idle_since = time.monotonic()
@@ -137,7 +135,7 @@ class Worker:
         data_dir = None if self.post.data_dir is None else str(self.post.data_dir)
         slot.root.mkdir(parents=True, exist_ok=True)
         request = replace(request, folder=str(here), data_dir=data_dir)
-        errand = Errand(request, self.post.host, self.post.token, offer.lease)
+        errand = Errand(request, self.post.door, offer.lease)
         slot.pool.submit(self.post.function, codec.to_json(errand))
         self.say(f"{request.candidate.key}: taken")
 
@@ -190,7 +188,7 @@ def evaluate_away(text: str, progress: Callable[[str], None]) -> str:
     request, root = errand.request, Path(errand.request.folder).parent.parent
     for folder in (*(root / "candidates").glob("*"), *(root / "networks").glob("*")):  # parents are worth keeping
         shutil.rmtree(folder)
-    with Client(errand.host, errand.token) as client:
+    with Client(errand.door) as client:
         mirror = Mirror(client, root, errand.lease, progress)
         mirror.fetch(f"candidates/{request.candidate.key}")
 

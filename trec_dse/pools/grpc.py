@@ -9,7 +9,7 @@
 The search alone owns the study and listens; workers (pools/away.py) only ask. A task whose worker is silent for the
 length of a lease is given to somebody else, with the checkpoints that the lost one has sent. What several tasks need,
 such as the same parent, is trained once: by whoever enters its folder first, while the others wait. Whoever knows the
-token is let in. What travels is not encrypted.
+token is let in. What travels is encrypted where the search has a certificate (tls.py).
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from trec_dse.durable import write_bytes, write_text
 from trec_dse.errors import InputError, StudyError
 from trec_dse.pools._leases import Leases
 from trec_dse.pools._remote import Ending
+from trec_dse.pools.tls import server_credentials
 from trec_dse.pools.wire import (
     CHUNK,
     MESSAGES,
@@ -54,7 +55,7 @@ from trec_dse.pools.wire import (
     require_folder,
     stored,
 )
-from trec_dse.settings import LEASE_S, LISTEN
+from trec_dse.settings import LEASE_S, LISTEN, Tls
 from trec_dse.workers import Answer, Failed, PoolEvent
 
 TOKEN_FILE = "grpc.token"
@@ -78,11 +79,13 @@ class GrpcPool:
         folder: Path,
         listen: str = LISTEN,
         lease_s: float = LEASE_S,
+        *,
         now_s: Callable[[], float] = time.monotonic,
+        tls: Tls | None = None,
     ) -> None:
         """`listen`: HOST:PORT; port 0 takes any that is free. `now_s`: the clock by which leases end.
 
-        Raises InputError if grpcio is missing, or the address is none or taken.
+        Raises InputError if grpcio is missing, the address is none or taken, or a file of `tls` is of no use.
         """
         if n < 1 or lease_s <= 0:
             raise InputError(f"{n} tasks at a time with a lease of {lease_s} s; both must be positive")
@@ -93,7 +96,7 @@ class GrpcPool:
         grpc = import_grpc()
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=(("grpc.so_reuseport", 0), *MESSAGES))
         self._server.add_generic_rpc_handlers((_handlers(grpc, self._book, self.token),))
-        self.address = _bind(self._server, listen)
+        self.address = _bind(self._server, listen, None if tls is None else server_credentials(grpc, tls))
         self._server.start()
 
     @property
@@ -290,12 +293,12 @@ def _handlers(grpc: Any, book: _Book, token: str) -> Any:
     )
 
 
-def _bind(server: Any, listen: str) -> str:
+def _bind(server: Any, listen: str, credentials: Any) -> str:
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit():
         raise InputError(f"{listen!r} is no address to listen on; needed HOST:PORT, such as {LISTEN} or 0.0.0.0:13000")
     try:
-        taken = server.add_insecure_port(listen)
+        taken = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
     except RuntimeError as problem:
         raise InputError(f"{listen}: nobody can listen there: {problem}; is another search running?") from problem
     return f"{host}:{taken}"

@@ -4,6 +4,7 @@ Every message is the JSON of one of these dataclasses; files travel as their byt
 arrives is run. Names of files are those of a study's folder, and only of what networks and parents keep there.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from typing import Any, Literal, Self, TypeVar
 
 from trec_dse import codec
 from trec_dse.errors import InputError, StudyError
+from trec_dse.pools.tls import channel_credentials, why_refused
+from trec_dse.settings import TLS_CA, TLS_CERT, TLS_KEY, Tls
 
-SERVICE, SCHEME = "trec_dse.Search", "grpc://"
+SERVICE = "trec_dse.Search"
+PLAIN, ENCRYPTED = "grpc://", "grpcs://"
 TOKEN = "TREC_DSE_TOKEN"
 NEEDS = "--executor grpc needs grpcio: pip install 'trec_dse[grpc]', here and where its workers run"
 CHUNK = 1 << 20
@@ -23,6 +27,15 @@ _FOLDER = r"(candidates|networks|parents)/[0-9a-f]{8,64}"
 _FILE = r"(/[A-Za-z0-9_][A-Za-z0-9_.-]*){1,3}"
 
 Reply = TypeVar("Reply")
+
+
+@dataclass(frozen=True)
+class Door:
+    """How one gets into a search: HOST:PORT at which it listens, the token, the files for TLS if it encrypts."""
+
+    host: str
+    token: str
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True)
@@ -150,16 +163,26 @@ def files_in(root: Path, folders: tuple[str, ...]) -> dict[str, Stored]:
     return {file.path: file for file in kept}
 
 
-def host_of(address: str) -> str:
-    """HOST:PORT of grpc://HOST:PORT. InputError for anything else."""
-    host, _, port = address.removeprefix(SCHEME).rpartition(":")
-    if not address.startswith(SCHEME) or not host or not port.isdigit():
-        raise InputError(f"{address!r} is no address of a search; needed grpc://HOST:PORT, such as grpc://head:13000")
-    return f"{host}:{port}"
+def door_of(address: str, token: str, tls: Tls | None = None) -> Door:
+    """The way in at grpc://HOST:PORT, or grpcs://HOST:PORT with `tls`. InputError for anything else."""
+    scheme = ENCRYPTED if address.startswith(ENCRYPTED) else PLAIN
+    host, _, port = address.removeprefix(scheme).rpartition(":")
+    if not address.startswith(scheme) or not host or not port.isdigit():
+        raise InputError(
+            f"{address!r} is no address of a search; needed grpc://HOST:PORT or, encrypted, grpcs://HOST:PORT, such as "
+            "grpc://head:13000"
+        )
+    if scheme == PLAIN and tls is not None:
+        raise InputError(
+            f"{address} is not encrypted, so {TLS_CERT}, {TLS_KEY} and {TLS_CA} mean nothing there; needed grpcs://{host}:{port}"
+        )
+    return Door(f"{host}:{port}", token, (tls or Tls()) if scheme == ENCRYPTED else None)
 
 
 def import_grpc() -> Any:
     """The library. InputError if it is missing."""
+    # of a handshake that fails whoever asked is told; a line of the library's own would tear the view of the search
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         import grpc  # noqa: PLC0415 - an extra
     except ImportError as problem:
@@ -168,12 +191,20 @@ def import_grpc() -> Any:
 
 
 class Client:
-    """Asks a search; a context manager. Calls raise Unreachable if nobody answers, StudyError if they are refused."""
+    """Asks a search; a context manager.
 
-    def __init__(self, host: str, token: str) -> None:
-        self._grpc, self._host = import_grpc(), host
-        self._channel = self._grpc.insecure_channel(host, options=MESSAGES)
-        self._proof = (("authorization", f"Bearer {token}"),)
+    Calls raise Unreachable if nobody answers, StudyError if they are refused, InputError if we are not let in.
+    """
+
+    def __init__(self, door: Door) -> None:
+        """InputError if a file of `door.tls` is missing or of no use."""
+        self._grpc, self._door, self._host, self._is_in = import_grpc(), door, door.host, False
+        if door.tls is None:
+            self._channel = self._grpc.insecure_channel(door.host, options=MESSAGES)
+        else:
+            credentials = channel_credentials(self._grpc, door.tls)
+            self._channel = self._grpc.secure_channel(door.host, credentials, options=MESSAGES)
+        self._proof = (("authorization", f"Bearer {door.token}"),)
 
     def call(self, name: str, message: object, reply: type[Reply]) -> Reply:
         """Say `message`, hear a `reply`."""
@@ -182,6 +213,7 @@ class Client:
             heard = method(codec.to_json(message).encode(), timeout=CALL_S, metadata=self._proof)
         except self._grpc.RpcError as problem:
             raise self._error(problem) from problem
+        self._is_in = True
         return codec.from_json(heard.decode(), reply, f"answer of {self._host}", StudyError)
 
     def get(self, path: str) -> bytes:
@@ -209,10 +241,15 @@ class Client:
         self._channel.close()
 
     def _error(self, problem: Any) -> StudyError | InputError:
-        code = problem.code()
-        if code in (self._grpc.StatusCode.UNAVAILABLE, self._grpc.StatusCode.DEADLINE_EXCEEDED):
+        code, status = problem.code(), self._grpc.StatusCode
+        if code == status.UNAVAILABLE and not self._is_in:
+            reason = why_refused(self._host, self._door.tls)
+            if reason is not None:
+                return InputError(reason)
+        # cancelled is what a search that ends has not answered any more
+        if code in (status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.CANCELLED):
             return Unreachable(f"no search answers at {self._host}: {problem.details()}")
-        if code == self._grpc.StatusCode.UNAUTHENTICATED:
+        if code == status.UNAUTHENTICATED:
             return InputError(f"the search at {self._host} does not know our token; see {TOKEN} and --token-file")
         return StudyError(f"the search at {self._host} refuses: {problem.details()}")
 
