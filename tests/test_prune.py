@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from trec_dse.candidate import PruningHeuristic, PruningRecipe, TrecConfig
+from trec_dse.candidate import PruningHeuristic, TrecConfig
 from trec_dse.errors import CandidateError, ToolchainError, UnsupportedError
 from trec_dse.importance import Ranking, scorer
 from trec_dse.networks import cifarnet, lenet5, mobilenet_v1, tiny
@@ -368,8 +368,3 @@ def test_every_heuristic_gives_the_same_shapes_and_leaves_no_gradient(heuristic:
 def test_a_heuristic_without_its_images_is_refused(heuristic: PruningHeuristic, missing: str) -> None:
     with pytest.raises(CandidateError, match=f"'{heuristic}' needs {missing}; none were given"):
         prune(_small(), (8, 8, 1), {"*": 0.5}, ranking=Ranking(heuristic))
-
-
-def test_single_weights_are_refused_with_the_reason() -> None:
-    with pytest.raises(CandidateError, match="zeros would save neither Flash, SRAM nor cycles"):
-        PruningRecipe(unit="weights")

@@ -166,9 +166,9 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
         KernelConfig("pruned", share=share)
 
 
-def test_training_in_int8_is_refused_for_pruned_weights() -> None:
-    recipe = replace(RECIPE, quantization=QuantizationRecipe(qat_epochs=1))
-    with pytest.raises(CandidateError, match="would bring pruned weights back"):
+def test_training_in_four_bits_is_refused_for_pruned_weights() -> None:
+    recipe = replace(RECIPE, quantization=QuantizationRecipe(qat_epochs=1, bits=4))
+    with pytest.raises(CandidateError, match="training in 4 bits would bring pruned weights back"):
         replace(DENSE, kernels={"conv2": KernelConfig("pruned")}, recipe=recipe)
 
 

@@ -145,7 +145,7 @@ class KernelConfig:
 
 @dataclass(frozen=True)
 class PruningRecipe:
-    """Which channels go, and when. How many is the candidate's `pruning`; they leave the network after `Recipe.epochs`.
+    """Which channels or weights go, and when. How many is the candidate's; channels leave it after `Recipe.epochs`.
 
     Attributes:
         heuristic: a channel's importance: L1 or L2 norm of its weights; |weight * gradient| ("taylor"); how seldom it
@@ -155,7 +155,9 @@ class PruningRecipe:
             share * (1 - (1 - (epoch - start) / (end - start))**3).
         start, end: epochs of "agp": up to `start` nothing is masked, from `end` on all of it. An `end` of 0 is the
             last epoch. interval: epochs between two steps.
-        unit: whole channels; "weights" is refused, with the reason.
+        unit: what schedule and `Recipe.fine_tune_epochs` are of: the channels that `Candidate.pruning` removes, or the
+            single weights that a kernel of the form "pruned" makes zero. With "channels" such weights go all at once,
+            after that, and are trained on for `Recipe.trec_epochs`; with "weights" channels go all at once.
     """
 
     heuristic: PruningHeuristic = "l2"
@@ -166,12 +168,6 @@ class PruningRecipe:
     unit: PruningUnit = "channels"
 
     def __post_init__(self) -> None:
-        if self.unit == "weights":
-            raise CandidateError(
-                "pruning single weights is refused: the kernels read every weight, so zeros would save neither Flash, "
-                "SRAM nor cycles, and stored as value and distance each weight left takes 2 bytes instead of 1, which "
-                "gains Flash only above 50 % zeros and SRAM never; prune 'channels'"
-            )
         if self.interval < 1 or self.start < 0 or (self.end and self.end <= self.start):
             raise CandidateError(
                 f"pruning from epoch {self.start} to {self.end} every {self.interval}; needed 0 <= start < end "
@@ -349,10 +345,20 @@ class Candidate:
         for layer, share in self.pruning.items():
             if not 0 <= share < 1:
                 raise CandidateError(f"pruning share of {layer!r} is {share}; it must lie in [0, 1)")
-        if self.recipe.quantization.qat_epochs and any(config.form == "pruned" for config in self.kernels.values()):
-            raise CandidateError("training in int8 would bring pruned weights back; leave out one of the two")
+        quantization = self.recipe.quantization
+        if self._has_zeros and quantization.bits == 4 and quantization.qat_epochs:
+            raise CandidateError("training in 4 bits would bring pruned weights back; take 8 bits, or whole channels")
         if self.trec is not None and self.recipe.quantization.bits == 4:
             raise CandidateError("clustering in 4 bits has no kernel; leave `trec` out, or take 8 bits")
+
+    @property
+    def prunes_weights(self) -> bool:
+        """Whether single weights go by `Recipe.pruning`."""
+        return self.recipe.pruning.unit == "weights" and self._has_zeros
+
+    @property
+    def _has_zeros(self) -> bool:
+        return any(config.form == "pruned" for config in self.kernels.values())
 
     @property
     def key(self) -> str:

@@ -44,11 +44,19 @@ from trec_dse.lineage import as_dense
 from trec_dse.lower import lower
 from trec_dse.memory import settled
 from trec_dse.networks import build_model
-from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
+from trec_dse.prune import GradualPruning, Removals, agp_progress, fold_batch_norms, prune
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import calibrate, quantize, quantize_own_scales, quantize_with
 from trec_dse.reuse import telling_kernels_first
-from trec_dse.sparse.apply import apply_kernels, dense_layers, hold_patterns, resolve_kernels
+from trec_dse.sparse.apply import (
+    apply_kernels,
+    dense_layers,
+    hold_patterns,
+    layers_with_zeros,
+    resolve_kernels,
+    shares_of_zeros,
+)
+from trec_dse.sparse.held import HeldZeros
 from trec_dse.train import Aids, train
 from trec_dse.trec.apply import apply_trec, conv_shapes, draw_hashes
 from trec_dse.zeros import without_zeros
@@ -109,13 +117,15 @@ class Course:
         source = lower(model.eval(), dataset.input_shape)
         if recipe.quantization.bits == 4:
             return self._in_four_bits(source, images, accuracy)
-        if not recipe.quantization.qat_epochs:
-            graph = without_zeros(quantize(source, nhwc(images), recipe.quantization))
-            return Trained(settled(graph), source, accuracy)
-        ranges = calibrate(source, nhwc(images), recipe.quantization)
-        network = QatNetwork(source, ranges, learn_hashes=recipe.hash_gradient != "none")
-        self._phase("qat", network, teacher=dense)
-        return Trained(quantize_with(network.graph, network.ranges, nhwc(images)), network.graph, accuracy)
+        if recipe.quantization.qat_epochs:
+            ranges, learns = calibrate(source, nhwc(images), recipe.quantization), recipe.hash_gradient != "none"
+            network = QatNetwork(source, ranges, learn_hashes=learns, holding=layers_with_zeros(model))
+            self._phase("qat", network, teacher=dense)
+            source = network.graph
+            graph = quantize_with(source, network.ranges, nhwc(images))
+        else:
+            graph = quantize(source, nhwc(images), recipe.quantization)
+        return Trained(settled(without_zeros(graph)), source, accuracy)
 
     def _in_four_bits(self, source: Graph, images: Tensor, accuracy: float) -> Trained:
         """The 4-bit network: its exponents learn with its weights at first, and are left alone in the end."""
@@ -148,9 +158,9 @@ class Course:
         return model
 
     def _fine_tuned(self) -> nn.Module:
-        """The network without the channels that the candidate prunes, fine-tuned."""
+        """The network without the channels, or single weights, that the candidate prunes, fine-tuned."""
         candidate, recipe, shape = self.candidate, self._recipe, self.dataset.input_shape
-        if not candidate.pruning and not recipe.fine_tune_epochs:
+        if not candidate.pruning and not recipe.fine_tune_epochs and not candidate.prunes_weights:
             return self._dense()
         folder = self.parents / pruned_key(candidate, self.dataset, self.epochs)
         # which channels go does not change the shapes
@@ -159,7 +169,10 @@ class Course:
 
         def learn(snapshot: Path) -> None:
             chosen = self._pruned()
+            zeros = HeldZeros(chosen, self._zeros())
+            zeros.mask(1.0)
             self._phase("pruned", chosen, teacher=self._teacher(), checkpoint=folder / "fine_tuned.safetensors")
+            zeros.release()
             _save(chosen, snapshot)
             (folder / "fine_tuned.safetensors").unlink(missing_ok=True)
 
@@ -167,26 +180,37 @@ class Course:
         return model
 
     def _pruned(self) -> nn.Module:
-        if not self.candidate.pruning:
-            return self._dense()
-        if self._recipe.pruning.schedule == "agp":
-            return self._pruned_gradually()
-        return prune(self._dense(), self.dataset.input_shape, self.candidate.pruning, ranking=self._ranking())
+        """The network after its dense training, in which channels or single weights may have been masked."""
+        method, shares, shape = self._recipe.pruning, self.candidate.pruning, self.dataset.input_shape
+        masked: Removals = ()
+        if method.schedule == "agp" and self.candidate.prunes_weights:
+            model = self._untrained()
+            self._mask_gradually(model, HeldZeros(model, self._zeros()))
+        elif method.schedule == "agp" and method.unit == "channels" and shares:
+            model = self._untrained()
+            gradual = GradualPruning(model, shape, shares, ranking=self._ranking())
+            self._mask_gradually(model, gradual)
+            masked = gradual.masked
+        else:
+            model = self._dense()
+        return prune(model, shape, shares, ranking=self._ranking(), masked=masked) if shares else model
 
-    def _pruned_gradually(self) -> nn.Module:
-        """Dense training with more and more channels masked, which no checkpoint holds."""
-        model, recipe, shape = self._untrained(), self._recipe, self.dataset.input_shape
-        ranking, shares = self._ranking(), self.candidate.pruning
-        gradual = GradualPruning(model, shape, shares, ranking=ranking)
+    def _mask_gradually(self, model: nn.Module, gradual: GradualPruning | HeldZeros) -> None:
+        """Dense training with more and more of it masked, which no checkpoint holds."""
 
         def after_epoch(epoch: int) -> None:
-            due = agp_progress(epoch, recipe.epochs, recipe.pruning)
+            due = agp_progress(epoch, self._recipe.epochs, self._recipe.pruning)
             if due:
                 gradual.mask(due)
 
         self._phase("dense", model, teacher=self._teacher(), after_epoch=after_epoch)
         gradual.release()
-        return prune(model, shape, shares, ranking=ranking, masked=gradual.masked)
+
+    def _zeros(self) -> dict[str, float]:
+        """Share of the single weights of every layer that go by the recipe's schedule."""
+        if not self.candidate.prunes_weights:
+            return {}
+        return shares_of_zeros(self._untrained(), self.candidate.kernels, self.dataset.input_shape)
 
     def _teacher(self) -> nn.Module | None:
         """The network after which all phases before clustering, and those in 4 bits, are modelled, if there is one."""
@@ -294,15 +318,16 @@ def taught_by(candidate: Candidate) -> Candidate | None:
 def pruned_key(candidate: Candidate, dataset: Dataset, epochs: int) -> str:
     """Hash of all that a pruned and fine-tuned network depends on, after `epochs` of dense training."""
     recipe = candidate.recipe.shortened(epochs)
-    return content_key(
-        {
-            "parent": parent_key(candidate, dataset),
-            "pruning": dict(candidate.pruning),
-            "method": unstructure(recipe.pruning),
-            "fine_tune_epochs": recipe.fine_tune_epochs,
-            "epochs": epochs,
-        }
-    )
+    found = {
+        "parent": parent_key(candidate, dataset),
+        "pruning": dict(candidate.pruning),
+        "method": unstructure(recipe.pruning),
+        "fine_tune_epochs": recipe.fine_tune_epochs,
+        "epochs": epochs,
+    }
+    if candidate.prunes_weights:
+        found["kernels"] = plain_data(candidate)["kernels"]
+    return content_key(found)
 
 
 def with_trec(model: nn.Module, candidate: Candidate, configs: dict[str, TrecConfig], images: Tensor) -> nn.Module:

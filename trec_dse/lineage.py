@@ -60,9 +60,12 @@ def lineage(candidate: Candidate, network: str) -> Lineage:
     recipe = candidate.recipe
     dense = content_key(plain_data(as_dense(candidate)))
     method = {"pruning": dict(candidate.pruning), "method": unstructure(recipe.pruning)}
+    if candidate.prunes_weights:
+        method["kernels"] = plain_data(candidate)["kernels"]
     pruned = content_key({"dense": dense, "fine_tuning": recipe.fine_tune_epochs, **method})
     whole_numbers = recipe.quantization.qat_epochs + recipe.quantization.frozen_epochs
-    if candidate.pruning and recipe.pruning.schedule == "agp":
+    masks = candidate.pruning if recipe.pruning.unit == "channels" else candidate.prunes_weights
+    if masks and recipe.pruning.schedule == "agp":
         dense = pruned  # pruned while it is trained, so that nothing dense is shared
     return Lineage(network, dense, pruned, recipe.epochs, recipe.fine_tune_epochs, recipe.trec_epochs + whole_numbers)
 

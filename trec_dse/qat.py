@@ -5,7 +5,7 @@ stay, so that padding and ReLU remain exact.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,22 @@ from trec_dse.trec.conv import HASH_PACE, SLOPE_FIRST, SLOPE_LAST
 _RENAMED = {"weights": "weight"}  # the singular makes the optimizer decay it
 _HASH = ("hash", "thresholds")
 _LEARNED = ("weights", "bias")  # tables of indices are neither
+_KEPT = "kept"  # of a layer pruned one by one: 1 where a weight is left
 
 
 class QatNetwork(nn.Module):
     """Normalised images (B, C, H, W) to logits, by the int8 network that `graph` and `ranges` would become."""
 
-    def __init__(self, graph: Graph, ranges: Mapping[str, Quantization], *, learn_hashes: bool = True) -> None:
-        """`ranges`: tensor name -> where its scale starts, and its zero point."""
+    def __init__(
+        self,
+        graph: Graph,
+        ranges: Mapping[str, Quantization],
+        *,
+        learn_hashes: bool = True,
+        holding: Collection[str] = (),
+    ) -> None:
+        """`ranges`: tensor name -> where its scale starts, and its zero point. `holding`: the nodes whose weights that
+        are zero stay so."""
         super().__init__()
         self._slope = SLOPE_FIRST
         self._graph = graph
@@ -41,6 +50,8 @@ class QatNetwork(nn.Module):
                     for key, array in arrays.items()
                 }
             )
+            if node.name in holding:
+                layer[_KEPT] = nn.Parameter((arrays["weights"] != 0).float(), False)
             self._layers[_key(node.name)] = layer
         fixed = {INPUT, *(node.name for node in graph.nodes if node.op.keeps_quantization)}
         for name, q in ranges.items():
@@ -87,7 +98,8 @@ class QatNetwork(nn.Module):
         names = {learned: key for key, learned in _RENAMED.items()}
         layer = self._layers[_key(node)]
         assert isinstance(layer, nn.ParameterDict)
-        return {names.get(key, key): value for key, value in layer.items()}
+        found = {names.get(key, key): value for key, value in layer.items() if key != _KEPT}
+        return {**found, "weights": found["weights"] * layer[_KEPT]} if _KEPT in layer else found
 
     def _scale(self, name: str) -> Tensor:
         scale: Tensor = self._scales[_key(name)].exp()

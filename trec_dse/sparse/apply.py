@@ -3,13 +3,15 @@
 import copy
 from collections.abc import Callable, Collection, Mapping
 
-from torch import Tensor, nn
+from torch import nn
 
 from trec_dse.candidate import KernelConfig, KernelForm
 from trec_dse.errors import CandidateError
 from trec_dse.sparse.gather import GatherConv2d, InPlaceConv2d, PrunedConv2d, PrunedLinear
+from trec_dse.sparse.held import masking
 from trec_dse.sparse.lookup import FIT_ROUNDS, LookupLayer
 from trec_dse.sparse.pattern import PatternConv2d
+from trec_dse.trec.apply import conv_shapes
 from trec_dse.trec.conv import TrecConv2d
 from trec_dse.trec.policy import ConvShape, nearest_divisor
 
@@ -52,6 +54,19 @@ def resolve_kernels(
     return {**found, **{name: KernelConfig("pruned", share=config.share) for name, config in linear.items()}}
 
 
+def shares_of_zeros(
+    model: nn.Module, asked: Mapping[str, KernelConfig], input_shape: tuple[int, int, int]
+) -> dict[str, float]:
+    """Share of the weights of every layer that are to be pruned one by one. `input_shape` is (H, W, C)."""
+    configs = resolve_kernels(asked, conv_shapes(model, input_shape), dense_layers(model))
+    return {name: config.share for name, config in configs.items() if config.form == "pruned"}
+
+
+def layers_with_zeros(model: nn.Module) -> tuple[str, ...]:
+    """Names of the layers whose weights were pruned one by one."""
+    return tuple(name for name, module in model.named_modules() if isinstance(module, PrunedConv2d | PrunedLinear))
+
+
 def apply_kernels(model: nn.Module, configs: Mapping[str, KernelConfig], rounds: int = FIT_ROUNDS) -> nn.Module:
     """A copy of `model` in which the convolutions named in `configs` have those kernels.
 
@@ -75,11 +90,7 @@ def hold_patterns(model: nn.Module, original: nn.Module) -> None:
     for name, layer in original.named_modules():
         clustered = model.get_submodule(name)
         if isinstance(layer, PatternConv2d) and isinstance(clustered, TrecConv2d):
-            clustered.weight.register_hook(_masking(layer.mask))  # type: ignore[no-untyped-call]
-
-
-def _masking(mask: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda gradient: gradient * mask.to(gradient.device)
+            clustered.weight.register_hook(masking(layer.mask))  # type: ignore[no-untyped-call]
 
 
 def _fitted(config: KernelConfig, shape: ConvShape) -> KernelConfig:
