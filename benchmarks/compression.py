@@ -2,14 +2,16 @@
 
     python benchmarks/compression.py --data-dir FOLDER
     python benchmarks/compression.py --data-dir FOLDER --parts cifar10
+    python benchmarks/compression.py --data-dir FOLDER --parts mnist_sizes cifar10_sizes --out ROWS.jsonl
+    python benchmarks/compression.py --parts --out benchmarks/data/compression_sizes.jsonl --plot PLOT.png
 
 Test splits: 360 digits, 10,000 images each of MNIST and CIFAR-10. Training is cut to 10,000 images of MNIST, 5,000 for
 its clustered network, and 5,000 of CIFAR-10. Digits are repeated with six seeds, for one of them is 0.28 points.
-Training in int8 is three epochs more, so it is held against a float network that got these epochs too.
+Training in int8 is three epochs more, so it is held against a float network that got these epochs too. The third form
+walks down to a few hundredths of two networks (compression_sizes.py), the fourth draws what it found.
 """
 
 import argparse
-import copy
 import sys
 import time
 from collections.abc import Iterator
@@ -20,24 +22,20 @@ from typing import get_args
 import numpy as np
 import torch
 from common import Figure, show
+from compression_sizes import QAT_EPOCHS, SUBJECTS, draw, figures, n_right, rows_of, table, walk
 from torch import Tensor, nn
-from torch.nn.utils.prune import l1_unstructured, remove
 
-from trec_dse import datasets, plugins
-from trec_dse.candidate import Candidate, PruningHeuristic, PruningRecipe, QuantizationRecipe, Recipe, TrecPolicy
+from trec_dse import datasets
+from trec_dse.candidate import Candidate, PruningHeuristic, QuantizationRecipe, Recipe, TrecPolicy
 from trec_dse.course import PRUNED_RATE, QAT_RATE, TREC_RATE, calibration_images
 from trec_dse.datasets import Dataset
-from trec_dse.errors import TargetError
-from trec_dse.evaluate import cost_of, host_network, int8_images
-from trec_dse.graph import Graph, IntArray, QuantizedGraph
+from trec_dse.graph import Graph, QuantizedGraph
 from trec_dse.importance import Ranking
 from trec_dse.lower import lower
 from trec_dse.networks import build_model
-from trec_dse.prune import GradualPruning, agp_progress, fold_batch_norms, prune
+from trec_dse.prune import fold_batch_norms, prune
 from trec_dse.qat import QatNetwork
 from trec_dse.quantize import calibrate, quantize, quantize_with
-from trec_dse.results import Cost
-from trec_dse.target import load_target
 from trec_dse.train import accuracy, train
 from trec_dse.trec.apply import apply_trec, conv_shapes
 from trec_dse.trec.policy import resolve
@@ -45,11 +43,9 @@ from trec_dse.trec.policy import resolve
 PTQ_GOAL, QAT_GOAL = 0.5, 0.1  # percentage points below float
 N_SEEDS = 6  # of the digits
 N_VALIDATION = 500  # images by which a training reports its progress; nothing is chosen by them
-ZEROS = (0.5, 0.75, 0.9, 0.95, 0.98)  # of single weights
-SHARES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)
 HEURISTIC_SHARE = 0.75
-PARTS = ["digits", "mnist", "heuristics", "schedules", "weights", "cifar10"]
-QAT_EPOCHS = 3
+SHORT = ["digits", "mnist", "heuristics"]
+PARTS = [*SHORT, "cifar10", *SUBJECTS]
 METHODS = {
     "PTQ min-max": QuantizationRecipe("minmax"),
     "PTQ percentile": QuantizationRecipe("percentile"),
@@ -123,9 +119,7 @@ class Subject:
 
     def on_c(self, graph: QuantizedGraph) -> float:
         """Per cent of the test split that the network's own C classifies correctly."""
-        with host_network(graph) as network:
-            outputs = network.run(int8_images(graph, self.dataset, self.dataset.test)).outputs
-        return 100 * float((outputs.argmax(axis=1) == self.dataset.test.labels).mean())
+        return 100 * n_right(graph, self.dataset) / len(self.dataset.test)
 
     def ranking(self, heuristic: PruningHeuristic) -> Ranking:
         """That heuristic, with 256 training images to look at."""
@@ -150,55 +144,6 @@ def quantization(name: str, subjects: list[Subject]) -> Iterator[Figure]:
         yield Figure(f"{name}: {method}, below {reference}", mean, "pp", goal, mean <= goal + 1e-9)
 
 
-def gradually(subject: Subject, share: float) -> tuple[nn.Module, GradualPruning]:
-    """The network trained from scratch with the channels masked one after the other, the last two thirds through."""
-    epochs = subject.recipe.epochs
-    model = build_model(subject.candidate, subject.dataset.input_shape, subject.dataset.n_classes)
-    gradual = GradualPruning(model, subject.dataset.input_shape, {"*": share}, ranking=subject.ranking("l2"))
-    method = PruningRecipe(schedule="agp", start=epochs // 3)
-
-    def mask(epoch: int, n_epochs: int, loss: float, accuracy: float) -> None:
-        due = agp_progress(epoch, n_epochs, method)
-        if due:
-            gradual.mask(due)
-
-    rate = subject.recipe.learning_rate
-    train(model, subject.dataset, subject.recipe, epochs=epochs, learning_rate=rate, on_epoch=mask)
-    gradual.release()
-    return model, gradual
-
-
-def sizes(name: str, cost: Cost, whole: Cost) -> Iterator[Figure]:
-    """What is left of the weights, and what the board needs."""
-    yield Figure(f"{name}: weights left", 100 * cost.weight_bytes / whole.weight_bytes, "%")
-    yield Figure(f"{name}: Flash", cost.flash_bytes / 1024, "KiB")
-    yield Figure(f"{name}: SRAM", cost.sram_bytes / 1024, "KiB")
-
-
-def schedules(subject: Subject, dense: nn.Module) -> Iterator[Figure]:
-    """Accuracy against size: one-shot and AGP, each after training and with training in int8."""
-    target = load_target(plugins.data_file("targets", "stm32f469i-disco", ".toml", TargetError))
-    shape, whole, best = subject.dataset.input_shape, None, 0.0
-    for share in SHARES:
-        for schedule in ("one-shot", "AGP") if share else ("unpruned",):
-            model, masked = (copy.deepcopy(dense), None) if schedule != "AGP" else gradually(subject, share)
-            if share:
-                known = () if masked is None else masked.masked
-                model = prune(model, shape, {"*": share}, ranking=subject.ranking("l2"), masked=known)
-                subject.learn(model, subject.recipe.fine_tune_epochs, PRUNED_RATE)
-            graph = subject.finished(model).graph
-            ptq = subject.int8(graph, METHODS["PTQ MSE"])
-            found = {"PTQ": subject.on_c(ptq), "QAT": subject.on_c(subject.int8(graph, METHODS["QAT"]))}
-            name = f"{subject.name}, {share:.0%} of the channels pruned"
-            if schedule != "AGP":
-                cost = cost_of(ptq, target)
-                whole = whole or cost
-                yield from sizes(name, cost, whole)
-            best = best or found["PTQ"]
-            for kind, value in found.items():
-                yield Figure(f"{name}, {schedule}, {kind}: relative accuracy", 100 * value / best, "%")
-
-
 def heuristics(subject: Subject, dense: nn.Module) -> Iterator[Figure]:
     """Every heuristic at one share, right after the cut and after fine-tuning and int8."""
     shape = subject.dataset.input_shape
@@ -209,36 +154,6 @@ def heuristics(subject: Subject, dense: nn.Module) -> Iterator[Figure]:
         subject.learn(model, subject.recipe.fine_tune_epochs, PRUNED_RATE)
         graph = subject.finished(model).graph
         yield Figure(f"{name}, fine-tuned: int8 accuracy", subject.on_c(subject.int8(graph, METHODS["PTQ MSE"])), "%")
-
-
-def single_weights(subject: Subject, dense: nn.Module) -> Iterator[Figure]:
-    """The smallest single weights of every layer set to 0, and trained on with these held; what the rest would take."""
-    whole = subject.int8(lower(dense.eval(), subject.dataset.input_shape), METHODS["PTQ MSE"])
-    best = subject.on_c(whole)
-    n_weights = sum(each["weights"].size for each in whole.weights.values() if "weights" in each)
-    for share in ZEROS:
-        model = copy.deepcopy(dense)
-        layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-        for layer in layers:
-            l1_unstructured(layer, "weight", amount=share)  # type: ignore[no-untyped-call]
-        subject.learn(model, subject.recipe.fine_tune_epochs, PRUNED_RATE)
-        for layer in layers:
-            remove(layer, "weight")  # type: ignore[no-untyped-call]
-        graph = subject.int8(lower(model.eval(), subject.dataset.input_shape), METHODS["PTQ MSE"])
-        stored = sum(as_distances(each["weights"]) for each in graph.weights.values() if "weights" in each)
-        name = f"{subject.name}, {share:.0%} of the single weights 0"
-        yield Figure(f"{name}: bytes as value and distance, of all weights", 100 * stored / n_weights, "%")
-        yield Figure(f"{name}: relative accuracy", 100 * subject.on_c(graph) / best, "%")
-
-
-def as_distances(weights: IntArray) -> int:
-    """Bytes of int8 weights stored as those that are not 0, each with its distance from the one before.
-
-    A distance of more than 255 takes zeros on the way; two bytes per output channel say where it begins.
-    """
-    places = np.flatnonzero(weights.reshape(-1))
-    gaps = np.diff(places, prepend=-1)
-    return 2 * (len(places) + int(((gaps - 1) // 255).sum())) + 2 * len(weights)
 
 
 def digits(seed: int, trec: TrecPolicy | None) -> Subject:
@@ -266,8 +181,9 @@ def _less_validation(dataset: Dataset) -> Dataset:
     return replace(dataset, validation=dataset.validation.stratified(N_VALIDATION))
 
 
-def part(name: str, data_dir: Path | None) -> Iterator[Figure]:
+def part(name: str, options: argparse.Namespace) -> Iterator[Figure]:
     """The figures of one part."""
+    data_dir: Path | None = options.data_dir
     clustered = TrecPolicy(5, 5)
     if name == "digits":
         yield from quantization("digits, tiny", [digits(seed, None) for seed in range(N_SEEDS)])
@@ -280,27 +196,32 @@ def part(name: str, data_dir: Path | None) -> Iterator[Figure]:
     elif name == "heuristics":
         for subject in (digits(0, None), mnist(data_dir)):
             yield from heuristics(subject, subject.dense())
-    elif name == "weights":
-        subject = mnist(data_dir)
-        yield from single_weights(subject, subject.dense())
     else:
-        subject = mnist(data_dir)
-        yield from schedules(subject, subject.dense())
+        rows = walk(SUBJECTS[name](data_dir), options.out)
+        print(table(rows), file=sys.stderr)
+        yield from figures(rows)
 
 
 def main() -> None:
     """Measure and print; the time of each part goes to standard error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, help="where mnist/ and cifar10/ lie; the cache if not given")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1], help="all but cifar10 if not given")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=SHORT, help=f"default: {' '.join(SHORT)}")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="lines of JSON, one per network of *_sizes, to go on from"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw what --out knows")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    figures: list[Figure] = []
+    found: list[Figure] = []
     for name in options.parts:
         start = time.monotonic()
-        figures += part(name, options.data_dir)
+        found += part(name, options)
         print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr)
-    show(figures)
+    if options.plot is not None:
+        draw(rows_of(options.out), options.plot)
+    if found:
+        show(found)
 
 
 if __name__ == "__main__":
