@@ -37,6 +37,7 @@ from trec_dse.settings import ExploreSettings
 
 TOLD, EPOCHS = "told.log", "epochs.log"
 WORKERS = 2
+LONGEST_WAIT = 4  # s
 RESUMED, WENT_ON = "resumed", "the search went on"  # what a kill should lead to
 DISK, ENDED = "named; the search stopped", "the search had ended before"
 ROOM = 3000  # bytes that a full disk still has for the journal
@@ -96,7 +97,7 @@ class Siege:
             for fault in faults:
                 # something is being trained now
                 driver.stdout.readline()
-                time.sleep(self.chance.uniform(0, 6))
+                time.sleep(self.chance.uniform(0, LONGEST_WAIT))
                 if driver.poll() is not None:
                     self._note(fault, ENDED)
                     break
@@ -219,7 +220,7 @@ def figures(folder: Path, siege: Siege) -> list[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="kills, full disks and second drivers; what becomes of the study")
     parser.add_argument("--kills", type=int, default=60, metavar="N", help="kills in all (default 60)")
-    parser.add_argument("--trials", type=int, default=400, metavar="N", help="candidates of the study (default 400)")
+    parser.add_argument("--trials", type=int, default=900, metavar="N", help="candidates of the study (default 900)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the moments (default 0)")
     parser.add_argument("--drive", type=Path, metavar="FOLDER", help="only search: what this program starts itself")
     parser.add_argument("--disk", type=int, metavar="BYTES", help="with --drive: how large a file may grow")
