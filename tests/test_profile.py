@@ -17,7 +17,8 @@ from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.profiling import LayerProfile, NetworkProfile, profile_network
 from trec_dse.target import Target
 from trec_dse.toolchain import find_target_compiler
-from trec_dse.twin.hooks import Counter, CounterMaker, NativeCounter, PythonCounter
+from trec_dse.twin.counter import Counter, CounterMaker
+from trec_dse.twin.hooks import NativeCounter, PythonCounter
 from trec_dse.twin.lines import MemoryLine
 from trec_dse.twin.machine import Machine
 from trec_dse.twin.places import Places, Tally

@@ -14,7 +14,8 @@ from trec_dse.errors import DeviceError, ToolchainError
 from trec_dse.protocol import Command, Frame, Splitter
 from trec_dse.target import Target
 from trec_dse.twin import engine
-from trec_dse.twin.hooks import CounterMaker, NativeCounter, PythonCounter
+from trec_dse.twin.counter import CounterMaker
+from trec_dse.twin.hooks import NativeCounter, PythonCounter
 from trec_dse.twin.image import load_image
 from trec_dse.twin.lines import MemoryLine
 from trec_dse.twin.machine import Machine

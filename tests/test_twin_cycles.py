@@ -6,7 +6,8 @@ import pytest
 from twin_programs import M0_PLUS, M3, M4, M7, assemble, execute, without_wait_states
 
 from trec_dse.target import Target
-from trec_dse.twin.hooks import CounterMaker, NativeCounter, PythonCounter
+from trec_dse.twin.counter import CounterMaker
+from trec_dse.twin.hooks import NativeCounter, PythonCounter
 
 RAM = "mov.w r1, #0x20000000\n"  # 1 cycle
 

@@ -14,7 +14,8 @@ from trec_dse.protocol import Command, Frame
 from trec_dse.resources import data_folder
 from trec_dse.target import Oscillator, load_target
 from trec_dse.twin.chips import check_serial_port, make_peripherals
-from trec_dse.twin.hooks import CounterMaker, NativeCounter, PythonCounter
+from trec_dse.twin.counter import CounterMaker
+from trec_dse.twin.hooks import NativeCounter, PythonCounter
 from trec_dse.twin.image import load_image
 from trec_dse.twin.lines import MemoryLine
 from trec_dse.twin.machine import Machine

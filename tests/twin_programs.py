@@ -10,7 +10,8 @@ from trec_dse.firmware import build_firmware, write_export
 from trec_dse.resources import data_folder
 from trec_dse.target import Target, load_target
 from trec_dse.toolchain import find_target_compiler, run_compiler, target_flags
-from trec_dse.twin.hooks import CounterMaker, NativeCounter
+from trec_dse.twin.counter import CounterMaker
+from trec_dse.twin.hooks import NativeCounter
 from trec_dse.twin.image import Image, load_image
 from trec_dse.twin.lines import MemoryLine
 from trec_dse.twin.machine import Machine

@@ -5,61 +5,21 @@ The C hooks run some 30 million instructions a second, the Python ones some hund
 
 import ctypes
 import hashlib
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from trec_dse import toolchain
 from trec_dse.errors import ToolchainError
 from trec_dse.resources import cache_folder, package_folder
+from trec_dse.twin.counter import Counter, Learn, Refuse
 from trec_dse.twin.decode import Exit
 from trec_dse.twin.engine import Engine, UcError, unicorn
 from trec_dse.twin.places import Places, Steps, Tally
 from trec_dse.twin.timing import Block, CoreTiming
 from trec_dse.twin.waits import Cache
 
-Learn = Callable[[int, int], Block]
-Refuse = Callable[[int], None]
 MAX_DATA_RANGES = 4
 STRONGLY_TAKEN = 3
 WEAKLY_TAKEN = 2
-
-
-class Counter(Protocol):
-    """Counts from the moment it is attached; `cycles` are raw, before `CoreTiming.permille`."""
-
-    @property
-    def cycles(self) -> int:
-        """Raw cycles so far, the block under way included."""
-        ...
-
-    @property
-    def n_instructions(self) -> int:
-        """Instructions so far, the block under way included."""
-        ...
-
-    @property
-    def latest(self) -> int | None:
-        """Address of the block under way; None in code that is not timed."""
-        ...
-
-    def attach(self, engine: Engine) -> None:
-        """Start to count what this engine executes."""
-        ...
-
-    def forget_caches(self) -> None:
-        """Start with cold caches and predictors, as after a reset; the counts go on."""
-        ...
-
-    def watch(self, places: Places) -> None:
-        """Book what is counted from now on to these places; before anything has run."""
-        ...
-
-    def tallies(self) -> dict[tuple[int, int], Tally]:
-        """What was booked so far, by step and function; places where nothing happened are left out."""
-        ...
-
-
-CounterMaker = Callable[[CoreTiming, tuple[int, int], Learn, Refuse], Counter]
 
 
 class _CBlock(ctypes.Structure):

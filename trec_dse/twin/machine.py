@@ -4,9 +4,10 @@ from trec_dse.errors import DeviceError
 from trec_dse.target import Target
 from trec_dse.twin.chips import check_serial_port, flash_refusal, hides_flash, make_peripherals, start_of
 from trec_dse.twin.core import Clock, make_core
+from trec_dse.twin.counter import Counter, CounterMaker
 from trec_dse.twin.decode import decode, missing_on
 from trec_dse.twin.engine import Engine, UcError, unicorn
-from trec_dse.twin.hooks import Counter, CounterMaker, make_counter
+from trec_dse.twin.hooks import make_counter
 from trec_dse.twin.image import THUMB_BIT, Image
 from trec_dse.twin.lines import Line
 from trec_dse.twin.registers import Gate, Registers, Wires
