@@ -29,7 +29,7 @@ from search_table import DIGITS, board
 from trec_dse import codec, objectives, pareto, storage
 from trec_dse.errors import StudyError
 from trec_dse.evaluate import evaluate_json
-from trec_dse.events import Event, TrialDone, TrialProgress, TrialPromoted
+from trec_dse.events import Event, TrialDone, TrialProgress, TrialPromoted, TrialStarted
 from trec_dse.explore import explore
 from trec_dse.results import EvaluateRequest
 from trec_dse.search_space import load_search_space
@@ -66,8 +66,8 @@ def drive(folder: Path, n_trials: int) -> None:
         if isinstance(event, TrialDone | TrialPromoted) and event.record.evaluation is not None:
             rungs = [[rung.epochs, rung.error] for rung in event.record.evaluation.rungs]
             _append(folder / TOLD, json.dumps({"number": event.record.number, "rungs": rungs}))
-        if isinstance(event, TrialProgress):
-            print("trains", flush=True)
+        if isinstance(event, TrialStarted | TrialProgress):
+            print("works", flush=True)
 
     space, settings = load_search_space(str(DIGITS.space)), ExploreSettings(
         n_trials, seed=1, workers=WORKERS, function="faults:evaluate", reduction=3
@@ -95,7 +95,7 @@ class Siege:
         with self._start() as driver:
             assert driver.stdout is not None
             for fault in faults:
-                # something is being trained now
+                # something is being priced or trained now
                 driver.stdout.readline()
                 time.sleep(self.chance.uniform(0, LONGEST_WAIT))
                 if driver.poll() is not None:
@@ -220,7 +220,7 @@ def figures(folder: Path, siege: Siege) -> list[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="kills, full disks and second drivers; what becomes of the study")
     parser.add_argument("--kills", type=int, default=60, metavar="N", help="kills in all (default 60)")
-    parser.add_argument("--trials", type=int, default=900, metavar="N", help="candidates of the study (default 900)")
+    parser.add_argument("--trials", type=int, default=600, metavar="N", help="candidates of the study (default 600)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the moments (default 0)")
     parser.add_argument("--drive", type=Path, metavar="FOLDER", help="only search: what this program starts itself")
     parser.add_argument("--disk", type=int, metavar="BYTES", help="with --drive: how large a file may grow")
