@@ -37,6 +37,11 @@ def test_what_is_cheaper_than_all_adds_whatever_its_error_leaves() -> None:
     assert gains(outlook((20, 0.01)), outlook((20, 1), (10, 100))) == NEARLY([0.5 * 2.5 / (1.1 * 22.5)], rel=0.05)
 
 
+def test_an_error_above_all_that_is_finished_counts_where_nothing_else_is_as_cheap() -> None:
+    # half of the costs, and the box is as high as the worst that is expected: 1.1 * 40 + 0.5, less 40
+    assert gains(outlook((40, 0.01)), outlook((20, 1), (10, 100))) == NEARLY([0.5 * 4.5 / (1.1 * 44.5)], rel=0.05)
+
+
 def test_who_is_unsure_may_add_where_he_is_not_expected_to() -> None:
     finished = outlook((20, 1), (20, 100))
     surely, perhaps = gains(outlook((21, 10)), finished), gains(outlook((21, 10), spread=0.5), finished)

@@ -52,8 +52,7 @@ def features(evaluation: Evaluation) -> Features:
 def choices_of(candidate: Candidate) -> dict[str, float | str]:
     """All fields of a candidate by their dotted names, those of the recipe that hold their default left out."""
     data = plain_data(candidate)
-    usual = dict(_leaves("recipe", unstructure(Recipe())))
-    recipe = {name: value for name, value in _leaves("recipe", data.pop("recipe")) if usual.get(name) != value}
+    recipe = {name: value for name, value in _leaves("recipe", data.pop("recipe")) if _USUAL.get(name) != value}
     return {**dict(_leaves("", data)), **recipe}
 
 
@@ -66,6 +65,9 @@ def _leaves(name: str, data: object) -> Iterable[tuple[str, float | str]]:
         yield name, float(data)
     elif data is not None:
         yield name, json.dumps(data)
+
+
+_USUAL = dict(_leaves("recipe", unstructure(Recipe())))
 
 
 @dataclass(frozen=True)
