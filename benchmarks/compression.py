@@ -22,7 +22,7 @@ from typing import get_args
 import numpy as np
 import torch
 from common import Figure, show
-from compression_sizes import QAT_EPOCHS, SUBJECTS, draw, figures, n_right, rows_of, table, walk
+from compression_sizes import N_VALIDATION, QAT_EPOCHS, SUBJECTS, Named, draw, figures, n_right, rows_of, table, walk
 from torch import Tensor, nn
 
 from trec_dse import datasets
@@ -42,7 +42,6 @@ from trec_dse.trec.policy import resolve
 
 PTQ_GOAL, QAT_GOAL = 0.5, 0.1  # percentage points below float
 N_SEEDS = 6  # of the digits
-N_VALIDATION = 500  # images by which a training reports its progress; nothing is chosen by them
 HEURISTIC_SHARE = 0.75
 SHORT = ["digits", "mnist", "heuristics"]
 PARTS = [*SHORT, "cifar10", *SUBJECTS]
@@ -66,12 +65,8 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is compressed: a candidate and its data."""
-
-    name: str
-    candidate: Candidate
-    dataset: Dataset
+class Subject(Named):
+    """What is compressed, step by step."""
 
     @property
     def recipe(self) -> Recipe:

@@ -54,8 +54,8 @@ COLORS = {"channels": ACCENT, "single weights": WARN, "both": KIND_COLORS["outpu
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network that is made smaller: `candidate` as a whole, with the epochs that every pruned one gets."""
+class Named:
+    """A network that is made smaller: `candidate` as a whole, and its data."""
 
     name: str
     candidate: Candidate
@@ -103,24 +103,24 @@ class Row:
 POINTS = (Point(), *(Point(*shares, schedule) for shares in SHARES for schedule in SCHEDULES))
 
 
-def mnist(data_dir: Path | None) -> Subject:
+def mnist(data_dir: Path | None) -> Named:
     """LeNet-5."""
     recipe = Recipe(epochs=6, fine_tune_epochs=3, trec_epochs=0, n_train=10_000, n_validation=N_VALIDATION)
     candidate = Candidate("mnist", "lenet5", recipe=recipe)
-    return Subject("MNIST, LeNet-5", candidate, load_dataset(candidate, data_dir))
+    return Named("MNIST, LeNet-5", candidate, load_dataset(candidate, data_dir))
 
 
-def cifar10(data_dir: Path | None) -> Subject:
+def cifar10(data_dir: Path | None) -> Named:
     """A quarter of CifarNet's width."""
     recipe = Recipe(epochs=8, fine_tune_epochs=3, trec_epochs=0, n_train=5_000, n_validation=N_VALIDATION)
     candidate = Candidate("cifar10", "cifarnet", {"width": 0.25, "dropout": 0.0}, recipe=recipe)
-    return Subject("CIFAR-10, CifarNet/4", candidate, load_dataset(candidate, data_dir))
+    return Named("CIFAR-10, CifarNet/4", candidate, load_dataset(candidate, data_dir))
 
 
-SUBJECTS: dict[str, Callable[[Path | None], Subject]] = {"mnist_sizes": mnist, "cifar10_sizes": cifar10}
+SUBJECTS: dict[str, Callable[[Path | None], Named]] = {"mnist_sizes": mnist, "cifar10_sizes": cifar10}
 
 
-def smaller(subject: Subject, point: Point, training: Training) -> Candidate:
+def smaller(subject: Named, point: Point, training: Training) -> Candidate:
     """The candidate of one point."""
     whole = subject.candidate
     method = PruningRecipe(
@@ -137,7 +137,7 @@ def smaller(subject: Subject, point: Point, training: Training) -> Candidate:
     )
 
 
-def zeros(subject: Subject, share: float) -> dict[str, KernelConfig]:
+def zeros(subject: Named, share: float) -> dict[str, KernelConfig]:
     """Every layer less that share of its single weights, the first and the last less `EDGE_SHARE` at most."""
     model = build_model(subject.candidate, subject.dataset.input_shape, subject.dataset.n_classes)
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
@@ -152,7 +152,7 @@ def n_right(graph: QuantizedGraph, dataset: Dataset) -> int:
     return int((outputs.argmax(axis=1) == dataset.test.labels).sum())
 
 
-def measured(subject: Subject, point: Point, training: Training, board: Target, folder: Path) -> Row:
+def measured(subject: Named, point: Point, training: Training, board: Target, folder: Path) -> Row:
     """Train and count; `folder` keeps the parents that points share."""
     dataset = subject.dataset
     candidate = smaller(subject, point, training)
@@ -168,7 +168,7 @@ def measured(subject: Subject, point: Point, training: Training, board: Target, 
     return Row(subject.name, point.channels, point.weights, point.schedule, training, left, *memory, right, n)
 
 
-def walk(subject: Subject, out: Path | None, points: Sequence[Point] = POINTS) -> list[Row]:
+def walk(subject: Named, out: Path | None, points: Sequence[Point] = POINTS) -> list[Row]:
     """All rows of one network; those in `out` are taken from there, the others are added to it as they come."""
     rows = [row for row in rows_of(out) if row.network == subject.name]
     known = {(row.point, row.training) for row in rows}

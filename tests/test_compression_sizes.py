@@ -13,9 +13,9 @@ from trec_dse.datasets import load
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import compression_sizes
 from compression_sizes import (
+    Named,
     Point,
     Row,
-    Subject,
     Training,
     draw,
     figures,
@@ -28,7 +28,7 @@ from compression_sizes import (
 )
 
 RECIPE = Recipe(epochs=3, fine_tune_epochs=1, trec_epochs=0, n_train=200, n_validation=50, n_calibration=16)
-SUBJECT = Subject("tiny", Candidate("digits", "tiny", {"width": 8, "depth": 2}, recipe=RECIPE), load("digits"))
+SUBJECT = Named("tiny", Candidate("digits", "tiny", {"width": 8, "depth": 2}, recipe=RECIPE), load("digits"))
 WHOLE = Row("tiny", 0, 0, "one_shot", "PTQ", 1000, 2000, 4096, 2048, 160, 200)
 HALF = replace(WHOLE, channels=0.5, n_weights=250, weight_bytes=600, flash_bytes=2048, sram_bytes=1024, n_right=152)
 ZEROS = replace(WHOLE, weights=0.9, n_weights=100, weight_bytes=300, flash_bytes=1536, n_right=140)
@@ -55,7 +55,7 @@ def test_the_first_and_the_last_layer_lose_three_quarters_at_most() -> None:
 def test_rows_are_written_as_they_come_and_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Point, str]] = []
 
-    def measured(_: Subject, point: Point, training: Training, *__: object) -> Row:
+    def measured(_: Named, point: Point, training: Training, *__: object) -> Row:
         if len(asked) == 3:
             raise KeyboardInterrupt
         asked.append((point, training))
