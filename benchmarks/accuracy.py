@@ -194,7 +194,7 @@ def summarise(variant: Variant, rows: Sequence[Row], board: Target) -> Summary:
         float(np.mean([cost.cycles for cost in costs])),
         float(np.mean([cost.sram_bytes for cost in costs])),
         {name: float(np.mean(values)) for name, values in ratios.items()},
-        variant.candidate.trec is None,
+        variant.candidate.trec is None and not variant.candidate.kernels,
     )
 
 
@@ -257,6 +257,10 @@ def _groups(found: Sequence[Summary]) -> dict[str, list[Summary]]:
             name = "trained longer"
         elif each.is_dense:
             name = NARROWER if _is_plain(each.variant) else "dense, pruned"
+        elif "rank" in each.variant:
+            name = "of low rank"
+        elif "exact" in each.variant and ", 0 exact" not in each.variant:
+            name = "TREC in strips beside exact directions"
         elif "levels" in each.variant:
             name = "TREC, hash at levels"
         else:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from trec_dse.candidate import Candidate, Recipe, TrainingRecipe, TrecConfig, TrecPolicy
+from trec_dse.candidate import Candidate, KernelConfig, Recipe, TrainingRecipe, TrecConfig, TrecPolicy
 from trec_dse.ops.trec_strip_conv2d import MOST_CLUSTERS
 
 AUGMENTED = TrainingRecipe(flip=True, shift=2)
@@ -94,6 +94,30 @@ def cifarnet(plain: Recipe, width: float, widths: Sequence[float], n_random: int
         pruned_too(clustered("strips of 16 in conv2 only", by_layer({"conv2": coarse})), 0.25),
         replace(deep_reuse, n_seeds=n_random, n_trainings=5),
         *levels(width, taught),
+        *beside_clusters(width, taught),
+    ]
+
+
+def beside_clusters(width: float, taught: Recipe) -> list[Variant]:
+    """CifarNet with conv2 in strips beside few exact directions, and with conv2 of low rank, which has no clusters."""
+    groups, channels = round(4 * width), round(64 * width)
+
+    def strips_of_16(bits: int, n: int) -> Variant:
+        config = replace(strips(bits, 16, groups), exact_directions=n)
+        name = f"strips of 16 in conv2 only, {bits} bits, {n} exact"
+        return Variant(
+            name, Candidate("cifar10", "cifarnet", {"width": width}, by_layer({"conv2": config}), {}, taught)
+        )
+
+    def of_rank(rank: int) -> Variant:
+        kernels = {"conv2": KernelConfig("low_rank", rank=rank)}
+        candidate = Candidate("cifar10", "cifarnet", {"width": width}, None, {}, taught, kernels)
+        return Variant(f"conv2 of rank {rank}", candidate)
+
+    return [
+        *(strips_of_16(bits, 0) for bits in (3, 4)),
+        *(strips_of_16(bits, n) for bits, n in ((2, 1), (2, 2), (3, 1), (3, 2), (4, 1), (4, 2))),
+        *(of_rank(round(share * channels)) for share in (0.125, 0.25, 0.375, 0.5)),
     ]
 
 
@@ -165,7 +189,7 @@ THIN_WHOLE = replace(THIN, epochs=14, trec_epochs=3, batch_size=256, learning_ra
 NETWORKS = {
     "cifarnet": cifarnet(SMALL, 0.5, (0.5, 0.375, 0.25, 0.125), n_random=20),
     "cifarnet_whole": cifarnet(WHOLE, 1.0, (1.0, 0.75, 0.5, 0.375, 0.25, 0.125), n_random=5),
-    "squeezenet": squeezenet(THIN, (0.25, 0.1875, 0.125), n_random=5),
+    "squeezenet": squeezenet(THIN, (0.25, 0.1875, 0.125), n_random=20),
     "squeezenet_whole": squeezenet(THIN_WHOLE, (0.5, 0.375, 0.25), n_random=5),
 }
 WHOLE_DATA = ("cifarnet_whole", "squeezenet_whole")  # where the recipe says how many images

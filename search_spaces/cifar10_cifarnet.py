@@ -11,7 +11,16 @@ from typing import cast, get_args
 
 from optuna.trial import BaseTrial
 
-from trec_dse.candidate import Candidate, HashStart, PolicyScope, Recipe, SlicePolicy, TrainingRecipe, TrecPolicy
+from trec_dse.candidate import (
+    Candidate,
+    HashStart,
+    KernelConfig,
+    PolicyScope,
+    Recipe,
+    SlicePolicy,
+    TrainingRecipe,
+    TrecPolicy,
+)
 
 DATASET = "cifar10"
 CONVOLUTIONS = ("conv1", "conv2")
@@ -29,12 +38,15 @@ RECIPE = Recipe(
 
 
 def suggest(trial: BaseTrial) -> Candidate:
-    """CifarNet of some width, dense or clustered, pruned or not."""
+    """CifarNet of some width, dense or clustered, pruned or not, its second convolution perhaps of low rank."""
     width = trial.suggest_categorical("width", [0.125, 0.25, 0.375, 0.5, 0.75, 1.0])
     use_trec = trial.suggest_categorical("use_trec", [True, False])
     trec = suggest_trec(trial)
     hash_start = cast(HashStart, trial.suggest_categorical("hash_start", ["principal", "levels"]))
     pruning = trial.suggest_categorical("pruning", [0.0, 0.25, 0.5, 0.75])
+    rank = trial.suggest_categorical("conv2_rank", [0, 4, 8, 12, 16, 24])  # 0: the kernels as they are
+    if use_trec and trec.layers != ("conv1",):  # clusters and few channels at once: not here
+        rank = 0
     return Candidate(
         dataset=DATASET,
         network="cifarnet",
@@ -42,6 +54,7 @@ def suggest(trial: BaseTrial) -> Candidate:
         trec=trec if use_trec else None,
         pruning={"*": pruning} if pruning else {},
         recipe=replace(RECIPE, hash_start=hash_start) if use_trec else RECIPE,
+        kernels={"conv2": KernelConfig("low_rank", rank=rank)} if rank else {},
     )
 
 
@@ -53,6 +66,7 @@ def suggest_trec(trial: BaseTrial) -> TrecPolicy:
     vector_length = trial.suggest_categorical("vector_length", [5, 15, 25, 40, 80, 160])
     scope = cast(PolicyScope, trial.suggest_categorical("scope", get_args(PolicyScope)))
     channel_groups = trial.suggest_categorical("channel_groups", [1, 2, 4, 8])
+    exact_directions = trial.suggest_int("exact_directions", 0, 2)
     n_kernel_reuse = min(len(layers), trial.suggest_int("n_kernel_reuse", 0, len(CONVOLUTIONS)))
     if n_kernel_reuse == len(layers):  # no layer is left for another scope
         scope = "per_slice"
@@ -68,4 +82,5 @@ def suggest_trec(trial: BaseTrial) -> TrecPolicy:
         max_clusters=MOST_CLUSTERS if max(early, late) > 7 else None,
         layers=None if which == "both" else layers,
         channel_groups=channel_groups if scope == "strip_shared" else 1,
+        exact_directions=exact_directions if scope == "strip_shared" else 0,
     )

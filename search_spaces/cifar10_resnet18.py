@@ -36,6 +36,7 @@ def suggest_trec(trial: BaseTrial) -> TrecPolicy:
     vector_length = trial.suggest_categorical("vector_length", [16, 32, 48, 96, 144, 288])
     scope = cast(PolicyScope, trial.suggest_categorical("scope", get_args(PolicyScope)))
     channel_groups = trial.suggest_categorical("channel_groups", [1, 2, 4, 8])
+    exact_directions = trial.suggest_int("exact_directions", 0, 2)
     return TrecPolicy(
         hash_bits_early=trial.suggest_int("hash_bits_early", 2, 6),
         hash_bits_late=trial.suggest_int("hash_bits_late", 2, 5),
@@ -43,6 +44,7 @@ def suggest_trec(trial: BaseTrial) -> TrecPolicy:
         vector_length=vector_length if slice_policy == "custom" else 0,
         scope=scope,
         channel_groups=channel_groups if scope == "strip_shared" else 1,
+        exact_directions=exact_directions if scope == "strip_shared" else 0,
         n_kernel_reuse=trial.suggest_categorical("n_kernel_reuse", [0, 1, 2, 5, 10]),
         only_where_it_pays=True,
     )

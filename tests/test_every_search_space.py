@@ -81,6 +81,7 @@ def test_every_slice_policy_and_scope_is_in_it(clustering: Drawn) -> None:
     assert {policy.channel_groups for policy in policies} == {1, 2, 4, 8}
     assert all(policy.channel_groups == 1 for policy in policies if policy.scope != "strip_shared")
     assert {0, 1, 2} <= {policy.n_kernel_reuse for policy in policies}
+    assert all(policy.exact_directions == 0 for policy in policies if policy.scope != "strip_shared")
 
 
 def test_a_vector_length_is_given_exactly_where_it_counts(drawn: Drawn) -> None:
@@ -94,7 +95,7 @@ def test_a_vector_length_is_given_exactly_where_it_counts(drawn: Drawn) -> None:
 def test_what_a_candidate_does_not_use_is_not_in_its_key(space: SearchSpace, drawn: Drawn) -> None:
     dense = {trial.number: candidate for trial, candidate in drawn if candidate.trec is None}
     keys = {candidate.key for candidate in dense.values()}
-    used = {(c.network, str(c.network_args), str(c.pruning), str(c.recipe)) for c in dense.values()}
+    used = {(c.network, str(c.network_args), str(c.pruning), str(c.recipe), str(c.kernels)) for c in dense.values()}
     assert len(keys) == len(used)
     assert len(keys) < len(dense) or space.name in DENSE  # there every parameter counts
 

@@ -57,4 +57,4 @@ def test_the_derivatives_are_those_of_finite_differences() -> None:
         lambda t: _unlikelihood(np.exp(t), squares, trend, y)[1],
         at,
     )
-    assert off < 1e-5
+    assert off < 1e-4  # differences forward are as inexact as that on some processors; a wrong term is off by 0.1

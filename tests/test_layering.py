@@ -14,6 +14,7 @@ ROOMS: list[tuple[str, set[str]]] = [
         {
             "errors",
             "candidate",
+            "recipe",
             "codec",
             "target",
             "results",

@@ -1,4 +1,4 @@
-"""Candidates whose kernels are stored by lookup, in patterns, or applied to what is drawn only: from search to C."""
+"""Candidates with kernels by lookup, of low rank, in patterns, or applied to what is drawn only: from search to C."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,8 @@ from trec_dse.target import Target, load_target
 
 RECIPE = Recipe(epochs=2, fine_tune_epochs=0, trec_epochs=1, n_train=300, n_validation=60, n_calibration=16)
 DENSE = Candidate("digits", "tiny", {"width": 8, "depth": 2}, recipe=RECIPE)
-KINDS = {"lookup": "lookup_conv2d", "pattern": "pattern_conv2d", "sparse": "sparse_conv2d"}
-FORMS: tuple[KernelForm, ...] = ("lookup", "pattern", "sparse")
+KINDS = {"lookup": "lookup_conv2d", "low_rank": "conv2d", "pattern": "pattern_conv2d", "sparse": "sparse_conv2d"}
+FORMS: tuple[KernelForm, ...] = ("lookup", "low_rank", "pattern", "sparse")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_candidate_is_trained_and_its_c_gives_the_oracle_s_bytes(
 def test_every_form_goes_on_from_one_dense_training(root: Path, board: Target, digits: Dataset) -> None:
     candidates = [replace(DENSE, kernels={"conv2": KernelConfig(form)}) for form in FORMS]
     assert len({parent_key(candidate, digits) for candidate in (DENSE, *candidates)}) == 1
-    assert len({price(candidate, board, digits).key for candidate in (DENSE, *candidates)}) == 4
+    assert len({price(candidate, board, digits).key for candidate in (DENSE, *candidates)}) == 5
     trained(root, candidates[0], board)
     _, _, phases = trained(root, candidates[1], board)
     assert "dense" not in phases

@@ -8,7 +8,7 @@ import pytest
 from test_pipeline import CANDIDATE, board, request
 
 from trec_dse import codec, what_if
-from trec_dse.candidate import QuantizationRecipe, TrecConfig
+from trec_dse.candidate import QuantizationRecipe, TrecConfig, TrecPolicy
 from trec_dse.durable import write_text
 from trec_dse.errors import StudyError, UnsupportedError
 from trec_dse.evaluate import evaluate, network_folder
@@ -184,4 +184,12 @@ def test_four_bits_have_no_clusters(study: tuple[Path, Evaluation]) -> None:
     recipe = replace(CANDIDATE.recipe, quantization=QuantizationRecipe(bits=4))
     other = replace(evaluation, candidate=replace(CANDIDATE, recipe=recipe, trec=None))
     with pytest.raises(UnsupportedError, match="a 4-bit network has no TREC kernels"):
+        open_network(root, KEY, other, board(), data_dir=None)
+
+
+def test_kernels_that_were_split_cannot_be_clustered_anew(study: tuple[Path, Evaluation]) -> None:
+    root, evaluation = study
+    policy = TrecPolicy(3, 3, layers=(), layer_configs={"conv1": TrecConfig(2, 3, "strip_shared", exact_directions=1)})
+    other = replace(evaluation, candidate=replace(CANDIDATE, trec=policy))
+    with pytest.raises(UnsupportedError, match="split for exact directions"):
         open_network(root, KEY, other, board(), data_dir=None)

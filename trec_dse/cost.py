@@ -10,12 +10,15 @@ from trec_dse.footprint import PLACING_BYTES, Footprint
 from trec_dse.graph import Node, Op, QuantizedGraph, Shape, Window, Work
 from trec_dse.memory import MemoryPlan
 from trec_dse.ops._work import wide_share, work_of
+from trec_dse.ops.add import Add
 from trec_dse.ops.conv2d import Conv2d
 from trec_dse.ops.trec_conv2d import TrecConv2d
 from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.placement import ALL_IN_FLASH, Placement, saved_cycles
 from trec_dse.results import NO_LIMITS, Cost, LayerCost, Limits, PlacedCost, TrecCost, percentile
 from trec_dse.target import Target
+from trec_dse.trec.exact import exact_kernels
+from trec_dse.trec.layout import strip_pixels
 
 
 def estimate(
@@ -117,9 +120,18 @@ def relative_time(
     """
     window = Window(kernel)
     kind = TrecStripConv2d if config.scope == "strip_shared" else TrecConv2d
-    ops: tuple[Op, Op] = (kind(out_channels, window, config), Conv2d(out_channels, window))
-    clustered, dense = (cycles_of(op.work(shape, worst=True), target.timing, target.name) for op in ops)
-    return clustered / dense
+
+    def cycles(op: Op, *shapes: Shape) -> float:
+        return cycles_of(op.work(*shapes, worst=True), target.timing, target.name)
+
+    clustered = cycles(kind(out_channels, window, config), shape)
+    if config.exact_directions:
+        first, second = exact_kernels(kernel, strip_pixels(config, shape[2]))
+        directions = Conv2d(config.channel_groups * config.exact_directions, Window(first))
+        exact, read = Conv2d(out_channels, Window(second)), directions.output_shape(shape)
+        outputs = exact.output_shape(read)
+        clustered += cycles(directions, shape) + cycles(exact, read) + cycles(Add(), outputs, outputs)
+    return clustered / cycles(Conv2d(out_channels, window), shape)
 
 
 def violations(cost: Cost, target: Target, limits: Limits = NO_LIMITS) -> dict[str, float]:

@@ -12,7 +12,7 @@ first: a candidate that cannot fit is rejected before any training.
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from trec_dse.candidate import (
     content_key,
     plain_data,
     plain_kernel,
+    plain_trec,
 )
 from trec_dse.codegen import generate, kernel_sources, network_calls
 from trec_dse.cost import estimate, relative_time, violations, with_notes
@@ -134,7 +135,7 @@ def price(candidate: Candidate, target: Target, dataset: Dataset, limits: Limits
     effective: dict[str, object] = {
         "candidate": plain_data(replace(candidate, trec=None, pruning={}, kernels={})),
         "shapes": [list(parameter.shape) for parameter in model.parameters()],
-        "trec": {name: asdict(config) for name, config in trec.configs.items()},
+        "trec": {name: plain_trec(config) for name, config in trec.configs.items()},
         "data": dataset.sha256,
     }
     if kernels:

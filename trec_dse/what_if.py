@@ -7,7 +7,7 @@ evaluation, so that a setting which changes nothing gives the trial's own int8 n
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trec_dse import codec
-from trec_dse.candidate import Candidate, HashStart, SlicePolicy, TrecConfig, TrecPolicy, content_key
+from trec_dse.candidate import Candidate, HashStart, SlicePolicy, TrecConfig, TrecPolicy, content_key, plain_trec
 from trec_dse.course import calibration_images, nhwc
 from trec_dse.datasets import Dataset
 from trec_dse.durable import write_text
@@ -73,6 +73,11 @@ def open_network(
         raise StudyError(f"candidate {key} was not trained to the end: there is no network to ask")
     if candidate.recipe.quantization.bits != 8:
         raise UnsupportedError("a 4-bit network has no TREC kernels; what-if needs one of 8 bits")
+    if _has_exact_directions(candidate):
+        raise UnsupportedError(
+            "what-if clusters whole kernels anew; this network's were split for exact directions. Train a candidate "
+            "with other numbers instead, or ask one without exact_directions"
+        )
     folder = network_folder(evaluation_path(study, key).parent, evaluation.key)
     dataset = load_dataset(candidate, data_dir)
     n_images = min(n_images, len(dataset.validation))
@@ -173,7 +178,7 @@ def _stored(
     """The point of those configs, None standing for the network as it was trained, by a hash of all that decides it."""
     question = {
         "format": FORMAT,
-        "configs": None if configs is None else {name: asdict(config) for name, config in configs.items()},
+        "configs": None if configs is None else {name: plain_trec(config) for name, config in configs.items()},
         "target": codec.unstructure(network.target),
         "n_images": network.n_images,
         "data": network.dataset.sha256,
@@ -191,6 +196,12 @@ def _stored(
 def _brought(network: TrainedNetwork) -> Mapping[str, Quantization]:
     """The scales that an int8 network from elsewhere came with: it keeps them."""
     return network.graph.quantization if network.candidate.recipe.quantization.calibration == "own" else {}
+
+
+def _has_exact_directions(candidate: Candidate) -> bool:
+    policy = candidate.trec
+    given = [] if policy is None else [config.exact_directions for config in policy.layer_configs.values()]
+    return policy is not None and max(policy.exact_directions, *given, 0) > 0
 
 
 def _own(network: TrainedNetwork) -> TrecPolicy:

@@ -89,7 +89,8 @@ def _trec(b: Builder, node: fx.Node, source: fx.Node, layer: TrecModule) -> None
     weights = {"weights": _array(layer.weight.permute(0, 2, 3, 1)), "bias": _bias(layer, layer.out_channels)}
     if layer.hash is not None:
         weights |= {"hash": _array(layer.hash), "thresholds": _array(layer.thresholds)}
-    config = replace(layer.config, clustering="image")  # a device sees one image at a time
+    # a device sees one image at a time, and exact directions are layers of their own
+    config = replace(layer.config, clustering="image", exact_directions=0)
     kind = TrecStripConv2d if config.scope == "strip_shared" else TrecConv2d
     b.add(node, kind(layer.out_channels, window, config), [source], weights)
 

@@ -10,6 +10,7 @@ from trec_dse.errors import CandidateError
 from trec_dse.sparse.gather import GatherConv2d, InPlaceConv2d, PrunedConv2d, PrunedLinear
 from trec_dse.sparse.held import masking
 from trec_dse.sparse.lookup import FIT_ROUNDS, LookupLayer
+from trec_dse.sparse.low_rank import LowRankLayer
 from trec_dse.sparse.pattern import PatternConv2d
 from trec_dse.trec.apply import conv_shapes
 from trec_dse.trec.conv import TrecConv2d
@@ -18,6 +19,7 @@ from trec_dse.trec.policy import ConvShape, nearest_divisor
 ALL = "*"
 _MAKERS: dict[KernelForm, Callable[[nn.Conv2d, KernelConfig, int], nn.Module]] = {
     "lookup": LookupLayer.from_conv,
+    "low_rank": LowRankLayer.from_conv,
     "pattern": PatternConv2d.from_conv,
     "sparse": GatherConv2d.from_conv,
     "in_place": InPlaceConv2d.from_conv,
@@ -104,5 +106,7 @@ def _fitted(config: KernelConfig, shape: ConvShape) -> KernelConfig:
         return KernelConfig(config.form)
     if config.form == "pruned":
         return KernelConfig(config.form, share=config.share)
+    if config.form == "low_rank":
+        return KernelConfig(config.form, rank=min(config.rank, shape.in_channels))
     size = min(config.dictionary, shape.kernel_h * shape.kernel_w * shape.out_channels)
     return KernelConfig(config.form, dictionary=size, terms=min(config.terms, size))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trec_dse.candidate import HashGradient, HashStart, TrecConfig
 from trec_dse.errors import CandidateError, UnsupportedError
 from trec_dse.trec.conv import TrecConv2d
+from trec_dse.trec.exact import PartlyExactConv2d
 from trec_dse.trec.policy import ConvShape
 
 
@@ -46,21 +47,21 @@ def apply_trec(
     kernel_surrogate: bool = False,
     hash_start: HashStart = "principal",
 ) -> nn.Module:
-    """A copy of `model` in which the convolutions named in `configs` have become `TrecConv2d`.
+    """A copy of `model` in which the convolutions named in `configs` have become `TrecConv2d`, or with exact directions
+    `PartlyExactConv2d`, whose TREC layer is called `clustered`.
 
     `calibration` is a batch of normalised images (B, C, H, W). One pass over it initialises the hashes as the layers
     run, so that each layer sees what the TREC layers before it really give; "gaussian" ones are left to `draw_hashes`.
     """
     changed = copy.deepcopy(model)
-    layers: dict[str, TrecConv2d] = {}
+    layers: dict[str, TrecConv2d | PartlyExactConv2d] = {}
     for name, config in configs.items():
         conv = dict(changed.named_modules()).get(name)
         if not isinstance(conv, nn.Conv2d):
             found = "no such layer" if conv is None else type(conv).__name__
             raise CandidateError(f"TREC is asked for {name!r}: found {found}, needed a convolution")
-        layers[name] = TrecConv2d.from_conv(
-            conv, config, hash_gradient=hash_gradient, kernel_surrogate=kernel_surrogate
-        )
+        kind = PartlyExactConv2d if config.exact_directions else TrecConv2d
+        layers[name] = kind.from_conv(conv, config, hash_gradient=hash_gradient, kernel_surrogate=kernel_surrogate)
         parent, _, attribute = name.rpartition(".")
         setattr(changed.get_submodule(parent), attribute, layers[name])
     if layers:
@@ -87,7 +88,9 @@ def draw_hashes(model: nn.Module, seed: int) -> None:
         layer.thresholds.zero_()
 
 
-def _initialise(model: nn.Module, layers: Mapping[str, TrecConv2d], images: Tensor, start: HashStart) -> None:
+def _initialise(
+    model: nn.Module, layers: Mapping[str, TrecConv2d | PartlyExactConv2d], images: Tensor, start: HashStart
+) -> None:
     """Set the hash of each of `layers` from what it gets when `model` sees `images`."""
     n_runs = dict.fromkeys(layers, 0)
 

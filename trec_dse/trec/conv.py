@@ -240,10 +240,20 @@ class TrecConv2d(nn.Module):
         split at the mean, or at several levels. Kernel reuse needs none: nothing happens then."""
         if self.hash is None:
             return
-        geometry, config = _geometry(x, self.weight, self.stride, self.padding), self.config
-        rows, is_shared = _rows(x, geometry, config), config.scope == "shared"
+        self.initialise_from_rows(self.rows(x), x, start)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """What is clustered of `x` (B, C, H, W): unfolded rows or strips (B, vectors, n * L)."""
+        return _rows(x, _geometry(x, self.weight, self.stride, self.padding), self.config)
+
+    @torch.no_grad()
+    def initialise_from_rows(self, rows: Tensor, x: Tensor, start: HashStart) -> None:
+        """`initialise_hash` from what is left of the rows of `x` by something that is computed beside the clusters."""
+        assert self.hash is not None
+        config, is_shared = self.config, self.config.scope == "shared"
         if start == "levels":
-            hash, thresholds = self._levels(rows, layout_of(geometry, config), is_shared=is_shared)
+            layout = layout_of(_geometry(x, self.weight, self.stride, self.padding), config)
+            hash, thresholds = self._levels(rows, layout, is_shared=is_shared)
         else:
             hash, thresholds = principal_hash(rows, config.hash_bits, config.vector_length, shared=is_shared)
         self.hash.copy_(hash)

@@ -43,19 +43,21 @@ def resolve(policy: TrecPolicy, shapes: Mapping[str, ConvShape]) -> dict[str, Tr
 
 
 def relative_operations(shape: ConvShape, config: TrecConfig) -> float:
-    """`RelativeCost` from counts alone: H/M + (1 - r_t) (1 - exact/M) + recovery/L + recovery/M.
+    """`RelativeCost` from counts alone: H/M + (1 - r_t) (1 - exact/M) + recovery/L + recovery/M + n/L + n'/M.
 
     r_t is the least that there can be in one image, 1 - min(2**H, N, max_clusters) / N; exact is H with kernel reuse
     and 0 without. Strips of m pixels are hashed once, not at every tap that reads them: their H/M shrinks by
-    m / (kernel_h kernel_w).
+    m / (kernel_h kernel_w), and so does n, the exact directions, to n'.
     """
     kernels = shape.out_channels
     taps = shape.kernel_h * shape.kernel_w
     pixels = config.vector_length * config.channel_groups / shape.in_channels
-    hashing = config.hash_bits / kernels * (pixels / taps if config.scope == "strip_shared" else 1)
+    projecting = (config.hash_bits + config.exact_directions) / kernels
+    projecting *= pixels / taps if config.scope == "strip_shared" else 1
     exact = config.hash_bits if config.scope == "kernel_reuse" else 0
     centroids = most_clusters(shape, config) / shape.n_positions * (1 - exact / kernels)
-    return hashing + centroids + _RECOVERY_MACS * (1 / config.vector_length + 1 / kernels)
+    recovery = _RECOVERY_MACS * (1 / config.vector_length + 1 / kernels)
+    return projecting + centroids + recovery + config.exact_directions / config.vector_length
 
 
 def most_clusters(shape: ConvShape, config: TrecConfig) -> int:
@@ -106,7 +108,8 @@ def _wanted(policy: TrecPolicy, shapes: Mapping[str, ConvShape]) -> dict[str, Tr
 def _config(policy: TrecPolicy, shape: ConvShape, bits: int, scope: HashScope) -> TrecConfig:
     if scope == "strip_shared":
         length, groups = _strip(policy, shape)
-        return TrecConfig(bits, length, scope, policy.max_clusters, groups)
+        exact = _exact_directions(policy.exact_directions, shape, length, groups)
+        return TrecConfig(bits, length, scope, policy.max_clusters, groups, exact_directions=exact)
     return TrecConfig(bits, _vector_length(policy, shape), scope, policy.max_clusters)
 
 
@@ -116,9 +119,16 @@ def _fitted(config: TrecConfig, shape: ConvShape) -> TrecConfig:
         groups = nearest_divisor(shape.in_channels, config.channel_groups)
         depth = shape.in_channels // groups
         pixels = nearest_divisor(shape.kernel_w, config.vector_length / depth)
-        return replace(config, vector_length=pixels * depth, channel_groups=groups)
+        exact = _exact_directions(config.exact_directions, shape, pixels * depth, groups)
+        return replace(config, vector_length=pixels * depth, channel_groups=groups, exact_directions=exact)
     bits = min(config.hash_bits, shape.out_channels) if config.scope == "kernel_reuse" else config.hash_bits
     return replace(config, hash_bits=bits, vector_length=nearest_divisor(shape.unfolded_length, config.vector_length))
+
+
+def _exact_directions(asked: int, shape: ConvShape, length: int, groups: int) -> int:
+    """As many of the directions asked for as strips of that length can have."""
+    pixels = length * groups // shape.in_channels
+    return min(asked, length - 1) if pixels in (1, shape.kernel_w) else 0
 
 
 def _reason(shape: ConvShape, config: TrecConfig, cost: float) -> str:
