@@ -71,6 +71,7 @@ class Summary:
         float_mean: before int8, in percent.
         redundancy: r_t by TREC layer, mean over seeds, of one image each.
         gain: points above dense networks of as many cycles; NaN for dense ones and beyond their range.
+        apart: points above the widest dense network of the same seed, mean and half the width of its 95 % interval.
     """
 
     variant: str
@@ -83,6 +84,7 @@ class Summary:
     redundancy: dict[str, float] = field(default_factory=dict)
     is_dense: bool = False
     gain: float = math.nan
+    apart: tuple[float, float] = (math.nan, math.nan)
 
 
 def run(variant: Variant, seed: int, network: str, args: argparse.Namespace, board: Target) -> Row:
@@ -175,11 +177,31 @@ def cost_of_row(row: Row, candidate: Candidate, board: Target) -> Cost:
     return cost_of(with_clusters(graph, clusters), board)
 
 
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and half the width of its 95 % interval (Student), NaN for a single value."""
+    n = len(values)
+    half = _T.get(n - 1, 2.0) * float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    return float(np.mean(values)), half
+
+
+def with_pairs(
+    found: Sequence[Summary], rows: Sequence[Row], variants: Sequence[Variant], n_seeds: int
+) -> list[Summary]:
+    """The summaries with their distance to the first variant, run by run; several runs may share a dense training."""
+    base = {row.seed: row.int8_percent for row in rows if row.variant == variants[0].name}
+    trainings = {variant.name: variant.n_trainings or n_seeds for variant in variants}
+    paired = []
+    for each in found:
+        chosen = [row for row in rows if row.variant == each.variant and row.seed % trainings[each.variant] in base]
+        apart = [row.int8_percent - base[row.seed % trainings[each.variant]] for row in chosen]
+        is_base = each.variant == variants[0].name
+        paired.append(replace(each, apart=mean_and_interval(apart)) if apart and not is_base else each)
+    return paired
+
+
 def summarise(variant: Variant, rows: Sequence[Row], board: Target) -> Summary:
     """Means over the seeds, and the interval of the int8 accuracy."""
-    int8 = np.array([row.int8_percent for row in rows])
-    n = len(int8)
-    spread = _T.get(n - 1, 2.0) * float(int8.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    int8 = [row.int8_percent for row in rows]
     costs = [cost_of_row(row, variant.candidate, board) for row in rows]
     ratios: dict[str, list[float]] = {}
     for row in rows:
@@ -187,8 +209,8 @@ def summarise(variant: Variant, rows: Sequence[Row], board: Target) -> Summary:
             ratios.setdefault(layer, []).append(ratio)
     return Summary(
         variant.name,
-        n,
-        (float(int8.mean()), spread),
+        len(rows),
+        mean_and_interval(int8),
         float(np.mean([row.float_percent for row in rows])),
         float(np.mean([cost.macs for cost in costs])),
         float(np.mean([cost.cycles for cost in costs])),
@@ -229,6 +251,10 @@ def figures_of(network: str, found: Sequence[Summary]) -> list[Figure]:
             Figure(f"{name}: MACs", each.macs / 1e6, "million"),
             Figure(f"{name}: cycles", each.cycles / 1e6, "million"),
         ]
+        if not math.isnan(each.apart[0]):
+            figures.append(
+                Figure(f"{name}: above the dense network of its seed, +- {each.apart[1]:.2f}", each.apart[0], "pp")
+            )
         if not math.isnan(each.gain):
             figures.append(Figure(f"{name}: above dense networks of as many cycles", each.gain, "pp"))
         figures += [Figure(f"{name}: r_t of {layer}", r_t, "") for layer, r_t in each.redundancy.items()]
@@ -237,14 +263,25 @@ def figures_of(network: str, found: Sequence[Summary]) -> list[Figure]:
 
 def table(found: Sequence[Summary]) -> str:
     """The summaries as a table for a page."""
-    heads = ("network", "seeds", "int8, %", "M MACs", "M cycles", "KiB SRAM", "r_t", "against dense, pp")
+    heads = (
+        "network",
+        "seeds",
+        "int8, %",
+        "M MACs",
+        "M cycles",
+        "KiB SRAM",
+        "r_t",
+        "own dense, pp",
+        "against dense, pp",
+    )
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for each in found:
         ratios = [f"{value:.3f}" for value in each.redundancy.values()]
         shown = ", ".join(ratios) if len(ratios) <= 2 else f"{min(ratios)} to {max(ratios)}"
         gain = "" if math.isnan(each.gain) else f"{each.gain:+.1f}"
         cells = (f"{each.int8[0]:.2f} ± {each.int8[1]:.2f}", f"{each.macs / 1e6:.2f}", f"{each.cycles / 1e6:.2f}")
-        texts = (each.variant, str(each.n_seeds), *cells, f"{each.sram_bytes / 1024:.1f}", shown, gain)
+        apart = "" if math.isnan(each.apart[0]) else f"{each.apart[0]:+.1f} ± {each.apart[1]:.1f}"
+        texts = (each.variant, str(each.n_seeds), *cells, f"{each.sram_bytes / 1024:.1f}", shown, apart, gain)
         lines.append("| " + " | ".join(texts) + " |")
     return "\n".join(lines)
 
@@ -322,7 +359,7 @@ def main() -> None:
             if args.only in variant.name and (chosen := [row for row in rows if row.variant == variant.name])
         ]
         if found:
-            found = with_dense_curve(found)
+            found = with_pairs(with_dense_curve(found), rows, NETWORKS[network], args.seeds)
             if args.plot is not None:
                 draw(network, found, args.plot / f"{network}.html")
             show(figures_of(network, found))

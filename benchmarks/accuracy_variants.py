@@ -99,7 +99,7 @@ def cifarnet(plain: Recipe, width: float, widths: Sequence[float], n_random: int
 
 
 def beside_clusters(width: float, taught: Recipe) -> list[Variant]:
-    """CifarNet with conv2 in strips beside few exact directions, and with conv2 of low rank, which has no clusters."""
+    """CifarNet with conv2 in strips beside few exact directions, with conv2 of low rank without clusters, and both."""
     groups, channels = round(4 * width), round(64 * width)
 
     def strips_of_16(bits: int, n: int) -> Variant:
@@ -114,10 +114,16 @@ def beside_clusters(width: float, taught: Recipe) -> list[Variant]:
         candidate = Candidate("cifar10", "cifarnet", {"width": width}, None, {}, taught, kernels)
         return Variant(f"conv2 of rank {rank}", candidate)
 
+    def in_strips(rank: int, bits: int) -> Variant:
+        alone = of_rank(rank)
+        trec = by_layer({"conv2.expand": strips(bits, rank)})
+        return Variant(f"{alone.name} in strips, {bits} bits", replace(alone.candidate, trec=trec), n_seeds=1)
+
     return [
         *(strips_of_16(bits, 0) for bits in (3, 4)),
         *(strips_of_16(bits, n) for bits, n in ((2, 1), (2, 2), (3, 1), (3, 2), (4, 1), (4, 2))),
         *(of_rank(round(share * channels)) for share in (0.125, 0.25, 0.375, 0.5)),
+        *(in_strips(channels // 2, bits) for bits in (4, 5)),
     ]
 
 

@@ -8,18 +8,19 @@ from typing import cast, get_args
 
 from optuna.trial import BaseTrial
 
-from trec_dse.candidate import Candidate, PolicyScope, Recipe, SlicePolicy, TrecPolicy
+from trec_dse.candidate import Candidate, KernelConfig, PolicyScope, Recipe, SlicePolicy, TrecPolicy
 
 DATASET = "cifar10"
 RECIPE = Recipe(epochs=40, fine_tune_epochs=8, trec_epochs=8, batch_size=128, learning_rate=0.1)
 
 
 def suggest(trial: BaseTrial) -> Candidate:
-    """ResNet-18 of some width, dense or clustered, pruned or not."""
+    """ResNet-18 of some width, dense or clustered, pruned or not; dense ones perhaps of low rank."""
     width = trial.suggest_categorical("width", [0.125, 0.1875, 0.25, 0.375, 0.5])
     use_trec = trial.suggest_categorical("use_trec", [True, False])
     trec = suggest_trec(trial)
     pruning = trial.suggest_categorical("pruning", [0.0, 0.25, 0.5, 0.75])
+    rank = trial.suggest_categorical("rank", [0, 4, 8, 16, 32])  # 0: the kernels as they are
     return Candidate(
         dataset=DATASET,
         network="resnet18",
@@ -27,6 +28,7 @@ def suggest(trial: BaseTrial) -> Candidate:
         trec=trec if use_trec else None,
         pruning={"*": pruning} if pruning else {},
         recipe=RECIPE,
+        kernels={"*": KernelConfig("low_rank", rank=rank)} if rank and not use_trec else {},
     )
 
 

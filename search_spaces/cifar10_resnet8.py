@@ -9,18 +9,19 @@ from typing import cast, get_args
 
 from optuna.trial import BaseTrial
 
-from trec_dse.candidate import Candidate, PolicyScope, Recipe, SlicePolicy, TrecPolicy
+from trec_dse.candidate import Candidate, KernelConfig, PolicyScope, Recipe, SlicePolicy, TrecPolicy
 
 DATASET = "cifar10"
 RECIPE = Recipe(epochs=30, fine_tune_epochs=6, trec_epochs=6, batch_size=64, learning_rate=0.05)
 
 
 def suggest(trial: BaseTrial) -> Candidate:
-    """ResNet-8 of some width, dense or clustered, pruned or not."""
+    """ResNet-8 of some width, dense or clustered, pruned or not; dense ones perhaps of low rank."""
     width = trial.suggest_categorical("width", [0.5, 0.75, 1.0, 1.5, 2.0])
     use_trec = trial.suggest_categorical("use_trec", [True, False])
     trec = suggest_trec(trial)
     pruning = trial.suggest_categorical("pruning", [0.0, 0.25, 0.5])
+    rank = trial.suggest_categorical("rank", [0, 4, 8, 16, 32])  # 0: the kernels as they are
     return Candidate(
         dataset=DATASET,
         network="resnet8",
@@ -28,6 +29,7 @@ def suggest(trial: BaseTrial) -> Candidate:
         trec=trec if use_trec else None,
         pruning={"*": pruning} if pruning else {},
         recipe=RECIPE,
+        kernels={"*": KernelConfig("low_rank", rank=rank)} if rank and not use_trec else {},
     )
 
 

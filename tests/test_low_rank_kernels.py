@@ -58,10 +58,16 @@ def test_a_graph_has_two_convolutions_and_trec_can_treat_the_second() -> None:
     assert isinstance(model[0], nn.Conv2d), "the network itself stays"
 
 
-def test_a_rank_is_no_higher_than_there_are_channels() -> None:
+def test_only_what_has_fewer_weights_becomes_of_low_rank() -> None:
     shapes = {"stem": ConvShape(3, 3, 3, 8, 64), "next": ConvShape(3, 3, 32, 8, 64)}
+    # 9 * 3 * 8 = 216 whole; 3 * (3 + 9 * 8) = 225 and 2 * (3 + 9 * 8) = 150. 9 * 32 * 8 = 2304; 12 * (32 + 72) = 1248
     found = resolve_kernels({"*": KernelConfig("low_rank", dictionary=5, rank=12)}, shapes)
-    assert found == {"stem": KernelConfig("low_rank", rank=3), "next": KernelConfig("low_rank", rank=12)}
+    assert found == {"next": KernelConfig("low_rank", rank=12)}
+    assert resolve_kernels({"stem": KernelConfig("low_rank", rank=3)}, shapes) == {}
+    assert list(resolve_kernels({"*": KernelConfig("low_rank", rank=2)}, shapes)) == ["stem", "next"]
+    # 22 * 104 = 2288 and 23 * 104 = 2392
+    assert resolve_kernels({"next": KernelConfig("low_rank", rank=22)}, shapes)
+    assert not resolve_kernels({"next": KernelConfig("low_rank", rank=23)}, shapes)
 
 
 def test_a_rank_of_nothing_is_refused_and_other_forms_have_none() -> None:

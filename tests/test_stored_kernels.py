@@ -50,10 +50,11 @@ def trained(root: Path, candidate: Candidate, board: Target) -> tuple[Evaluation
 def test_a_candidate_is_trained_and_its_c_gives_the_oracle_s_bytes(
     form: KernelForm, root: Path, board: Target, digits: Dataset
 ) -> None:
-    candidate = replace(DENSE, kernels={"conv2": KernelConfig(form, dictionary=4, patterns=4)})
+    candidate = replace(DENSE, kernels={"conv2": KernelConfig(form, dictionary=4, patterns=4, rank=4)})
     evaluation, graph, _ = trained(root, candidate, board)
     assert evaluation.int8_accuracy is not None and evaluation.int8_accuracy > 0.3, "ten classes: chance is 0.1"
     assert KINDS[form] in [node.op.kind for node in graph.nodes if node.name.startswith("conv2")]
+    assert ("conv2.expand" in graph.shapes) == (form == "low_rank")
     images = int8_images(graph, digits, digits.test)[:8]
     with host_network(graph) as network:
         outputs = network.run(images).outputs
@@ -62,7 +63,7 @@ def test_a_candidate_is_trained_and_its_c_gives_the_oracle_s_bytes(
 
 
 def test_every_form_goes_on_from_one_dense_training(root: Path, board: Target, digits: Dataset) -> None:
-    candidates = [replace(DENSE, kernels={"conv2": KernelConfig(form)}) for form in FORMS]
+    candidates = [replace(DENSE, kernels={"conv2": KernelConfig(form, rank=4)}) for form in FORMS]
     assert len({parent_key(candidate, digits) for candidate in (DENSE, *candidates)}) == 1
     assert len({price(candidate, board, digits).key for candidate in (DENSE, *candidates)}) == 5
     trained(root, candidates[0], board)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from trec_dse.candidate import Candidate, TrecConfig, TrecPolicy
 from trec_dse.codegen import generate, kernel_sources
 from trec_dse.cost import cycles_of, relative_time
+from trec_dse.datasets._types import placeholder
 from trec_dse.errors import CandidateError
+from trec_dse.evaluate import cost_of, untrained_graph
 from trec_dse.executors import twin
 from trec_dse.firmware import build_firmware, write_export
 from trec_dse.graph import QuantizedGraph, Window
@@ -195,6 +197,17 @@ def test_the_time_of_a_layer_counts_all_that_it_becomes(target: Target) -> None:
     expected = sum(cycles_of(work, target.timing, "") for work in works)
     dense = cycles_of(Conv2d(24, Window((5, 5))).work(shape, worst=True), target.timing, "")
     assert relative_time((5, 5), shape, 24, config, target) == pytest.approx(expected / dense)
+
+
+def test_the_network_without_trec_has_nothing_beside_clusters(target: Target) -> None:
+    config = TrecConfig(3, 16, "strip_shared", exact_directions=1)
+    policy = TrecPolicy(3, 3, layers=(), layer_configs={"conv2": config})
+    clustered = Candidate("digits", "tiny", {"width": 16, "depth": 2}, trec=policy)
+    with_trec, without = (
+        cost_of(untrained_graph(candidate, placeholder("digits", (8, 8, 1), 10)), target)
+        for candidate in (clustered, replace(clustered, trec=None))
+    )
+    assert with_trec.dense_macs == without.dense_macs == without.macs
 
 
 def test_older_candidates_keep_their_keys() -> None:

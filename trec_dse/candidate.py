@@ -171,7 +171,8 @@ class KernelConfig:
         group: neighbouring input channels of a kernel that lack the same taps; the nearest divisor of C is taken. 1 is
             as published, but only from about 8 on it is fast.
         share: of the weights of a pruned layer, those that become zero; below a half nothing is won.
-        rank: the channels between the two convolutions of "low_rank"; no more than the input has.
+        rank: the channels between the two convolutions of "low_rank". Where that would save no weights, the layer stays
+            as it is.
     """
 
     form: KernelForm

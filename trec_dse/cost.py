@@ -17,7 +17,7 @@ from trec_dse.ops.trec_strip_conv2d import TrecStripConv2d
 from trec_dse.placement import ALL_IN_FLASH, Placement, saved_cycles
 from trec_dse.results import NO_LIMITS, Cost, LayerCost, Limits, PlacedCost, TrecCost, percentile
 from trec_dse.target import Target
-from trec_dse.trec.exact import exact_kernels
+from trec_dse.trec.exact import BESIDE, CLUSTERED, exact_kernels
 from trec_dse.trec.layout import strip_pixels
 
 
@@ -162,7 +162,11 @@ def _inputs(node: Node, graph: QuantizedGraph) -> list[Shape]:
 
 
 def _dense_macs(node: Node, graph: QuantizedGraph) -> int:
+    """Of a node in the network without TREC, which multiplies whole kernels and has nothing beside clusters."""
     shapes = _inputs(node, graph)
+    layer, _, part = node.name.rpartition(".")
+    if part in BESIDE and f"{layer}.{CLUSTERED}" in graph.shapes:
+        return 0
     if isinstance(node.op, TrecConv2d | TrecStripConv2d):
         return Conv2d(node.op.out_channels, node.op.window).macs(*shapes)
     return node.op.macs(*shapes)

@@ -37,7 +37,8 @@ def resolve_kernels(
 ) -> dict[str, KernelConfig]:
     """The config of every layer that does not stay as it is, fitted to its shape; convolutions in network order.
 
-    "*" stands for convolutions larger than 1x1 that are not named. Raises CandidateError for a name that is none, nor,
+    "*" stands for convolutions larger than 1x1 that are not named. Of low rank only such become as have fewer weights
+    then. Raises CandidateError for a name that is none, nor,
     where single weights shall go, a layer in `dense`.
     """
     linear = {name: config for name, config in asked.items() if name in dense and config.form == "pruned"}
@@ -51,7 +52,7 @@ def resolve_kernels(
     for name, shape in shapes.items():
         is_larger = shape.kernel_h * shape.kernel_w > 1
         config = asked.get(name, asked.get(ALL) if is_larger else None)
-        if config is not None and config.form != "dense":
+        if config is not None and config.form != "dense" and not _is_no_smaller(config, shape):
             found[name] = _fitted(config, shape)
     return {**found, **{name: KernelConfig("pruned", share=config.share) for name, config in linear.items()}}
 
@@ -95,6 +96,13 @@ def hold_patterns(model: nn.Module, original: nn.Module) -> None:
             clustered.weight.register_hook(masking(layer.mask))  # type: ignore[no-untyped-call]
 
 
+def _is_no_smaller(config: KernelConfig, shape: ConvShape) -> bool:
+    """Whether the convolution has as many weights in the form of low rank as it has whole."""
+    taps = shape.kernel_h * shape.kernel_w
+    whole = taps * shape.in_channels * shape.out_channels
+    return config.form == "low_rank" and config.rank * (shape.in_channels + taps * shape.out_channels) >= whole
+
+
 def _fitted(config: KernelConfig, shape: ConvShape) -> KernelConfig:
     """`config` with what a layer of that shape can have, and what its form does not use as it is by default."""
     if config.form == "pattern":
@@ -107,6 +115,6 @@ def _fitted(config: KernelConfig, shape: ConvShape) -> KernelConfig:
     if config.form == "pruned":
         return KernelConfig(config.form, share=config.share)
     if config.form == "low_rank":
-        return KernelConfig(config.form, rank=min(config.rank, shape.in_channels))
+        return KernelConfig(config.form, rank=config.rank)
     size = min(config.dictionary, shape.kernel_h * shape.kernel_w * shape.out_channels)
     return KernelConfig(config.form, dictionary=size, terms=min(config.terms, size))

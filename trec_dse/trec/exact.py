@@ -20,6 +20,8 @@ from trec_dse.trec.conv import TrecConv2d
 from trec_dse.trec.hashing import principal_hash
 from trec_dse.trec.layout import strip_pixels
 
+CLUSTERED, BESIDE = "clustered", ("directions", "exact")  # what a layer's parts are called, and its nodes in a graph
+
 
 def exact_kernels(kernel: tuple[int, int], pixels: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Kernel sizes of the projection and of the convolution that reads it, for strips of `pixels`.
