@@ -104,11 +104,12 @@ static void run_parts(const job *j, const workspace *w, int32_t group, const uin
         }
         multiply(j->length, out_p, n_clusters, by_columns(w->means, length_p), w->cluster_outputs, out_p,
                  sums->weights + slice * j->length * out_p, out_p, 1);
-        multiply(n_clusters, length_p, j->out_c, by_rows(w->cluster_outputs, out_p),
-                 j->weights_t + slice * j->out_c * length_p, length_p, w->per_member, length_p, 1);
+        const float *weights_t = j->weights_t + slice * j->out_c * length_p;
+        multiply(n_clusters, length_p, j->out_c, by_rows(w->cluster_outputs, out_p), weights_t, length_p, w->per_member,
+                 length_p, 1);
         const float *weights = j->weights + slice * j->length * out_p;
         if (takes_all(j)) {
-            add_part(j, &w->soft, weights, uses, w->outputs);
+            add_part(j, &w->soft, weights, weights_t, uses, w->outputs);
         } else if (is_soft(j)) {
             add_neighbour_part(j, &w->neighbours, w->means, n_clusters, weights, uses, w->outputs);
         }
@@ -150,9 +151,7 @@ static void prepare_soft(const job *j, workspace *w, int32_t group, const uint16
     find_memberships(j, &w->soft, w->projections);
     average_ghosts(j, &w->soft, w->rows, n_clusters, w->means);
     transpose(j, w->means, soft_slots(j), j->length, round_up(j->length), w->soft.means_t);
-    if (!j->uses_in_order) {
-        clear(w->soft.gradient, (int64_t)j->n_vectors * round_up(soft_slots(j)));
-    }
+    clear_gradient(j, &w->soft);
 }
 
 /* The gradient of the projections: soft bits, and the outputs that kernel reuse takes from them. */

@@ -15,7 +15,8 @@ typedef struct {
     float *memberships; /* (n_vectors, slots_p) */
     float *totals;      /* (slots_p): memberships summed over the vectors */
     float *gradient;    /* (n_vectors, slots_p): of the memberships, then of their logits */
-    float *use_part;    /* (n_outputs, slots_p) */
+    float *use_part;    /* (n_outputs, slots_p), or length_p numbers each */
+    float *pulls;       /* (n_vectors, length_p): gradient of what stands in for a vector; NULL where slots are as few */
     float *means_t;     /* (length, slots_p) */
     float *products_t;  /* (out_c, slots_p): kernel slice times means */
     float *constants;   /* (slots_p) */
@@ -24,6 +25,15 @@ typedef struct {
 static inline int32_t soft_slots(const job *j)
 {
     return (int32_t)1 << j->hash_bits;
+}
+
+/* Whether it is less work to gather the gradient of every vector's stand-in over the parts, and to multiply it by the
+ * means of the slots once, than to multiply the outputs by the products of all slots in each part. */
+static inline int gathers_pulls(const job *j)
+{
+    const int64_t saved = round_up(soft_slots(j)) - round_up(j->length);
+    const int64_t once = (int64_t)j->n_vectors * j->length * round_up(soft_slots(j));
+    return saved > 0 && (int64_t)j->n_outputs * j->n_parts * j->out_c * saved > once;
 }
 
 static inline soft_space cut_soft(const job *j, scratch_space *scratch)
@@ -37,6 +47,7 @@ static inline soft_space cut_soft(const job *j, scratch_space *scratch)
     s.totals = take(scratch, slots_p);
     s.gradient = take(scratch, j->n_vectors * slots_p);
     s.use_part = take(scratch, j->uses_in_order ? 0 : j->n_outputs * slots_p);
+    s.pulls = gathers_pulls(j) ? take(scratch, (int64_t)j->n_vectors * round_up(j->length)) : NULL;
     s.means_t = take(scratch, j->length * slots_p);
     s.products_t = take(scratch, j->out_c * slots_p);
     s.constants = take(scratch, slots_p);
@@ -127,24 +138,45 @@ static inline void transpose(const job *j, const float *from, int32_t n_rows, in
     flip(n_rows, n_columns, from, row, to, slots_p);
 }
 
-/* Adds to gradient what one part gives: the gradient of an output times the products of all slots. */
-static inline void add_part(const job *j, const soft_space *s, const float *weights, const int32_t *uses,
-                            const float *outputs)
+static inline void clear_gradient(const job *j, const soft_space *s)
 {
-    const int32_t out_p = round_up(j->out_c);
-    const int32_t slots_p = round_up(soft_slots(j));
-    multiply(j->out_c, slots_p, j->length, by_columns(weights, out_p), s->means_t, slots_p, s->products_t, slots_p, 0);
     if (j->uses_in_order) {
-        multiply(j->n_outputs, slots_p, j->out_c, by_rows(outputs, out_p), s->products_t, slots_p, s->gradient,
-                 slots_p, 0);
-        return;
+        return; /* the only part writes it whole */
     }
-    multiply(j->n_outputs, slots_p, j->out_c, by_rows(outputs, out_p), s->products_t, slots_p, s->use_part, slots_p, 0);
-    for (int32_t i = 0; i < j->n_outputs; i++) {
+    if (gathers_pulls(j)) {
+        clear(s->pulls, (int64_t)j->n_vectors * round_up(j->length));
+    } else {
+        clear(s->gradient, (int64_t)j->n_vectors * round_up(soft_slots(j)));
+    }
+}
+
+/* Adds the rows of outputs times a matrix (out_c, row) to those of the vectors that they use. sums: (n_vectors, row) */
+static inline void add_used(const job *j, const soft_space *s, const int32_t *uses, const float *outputs,
+                            const float *matrix, int32_t row, float *sums)
+{
+    const reader from = by_rows(outputs, round_up(j->out_c));
+    multiply(j->n_outputs, row, j->out_c, from, matrix, row, j->uses_in_order ? sums : s->use_part, row, 0);
+    for (int32_t i = 0; i < j->n_outputs && !j->uses_in_order; i++) {
         if (uses[i] >= 0) {
-            add_row(s->gradient + (int64_t)uses[i] * slots_p, s->use_part + (int64_t)i * slots_p, slots_p);
+            add_row(sums + (int64_t)uses[i] * row, s->use_part + (int64_t)i * row, row);
         }
     }
+}
+
+/* Adds what one part gives: the gradient of an output times the products of all slots, or times the kernels.
+ *
+ * weights: (length, out_c_p), weights_t: (out_c, length_p), of this part. */
+static inline void add_part(const job *j, const soft_space *s, const float *weights, const float *weights_t,
+                            const int32_t *uses, const float *outputs)
+{
+    const int32_t slots_p = round_up(soft_slots(j));
+    if (gathers_pulls(j)) {
+        add_used(j, s, uses, outputs, weights_t, round_up(j->length), s->pulls);
+        return;
+    }
+    multiply(j->out_c, slots_p, j->length, by_columns(weights, round_up(j->out_c)), s->means_t, slots_p, s->products_t,
+             slots_p, 0);
+    add_used(j, s, uses, outputs, s->products_t, slots_p, s->gradient);
 }
 
 /* From the gradient of the memberships to that of the projections (n_vectors, hash_bits_p), which it overwrites.
@@ -155,6 +187,10 @@ static inline void finish_soft(const job *j, const soft_space *s, const float *r
 {
     const int32_t length_p = round_up(j->length);
     const int32_t slots_p = round_up(soft_slots(j));
+    if (gathers_pulls(j)) {
+        multiply(j->n_vectors, slots_p, j->length, by_rows(s->pulls, length_p), s->means_t, slots_p, s->gradient,
+                 slots_p, 0);
+    }
     transpose(j, per_member, n_clusters, j->length, length_p, s->means_t);
     multiply(j->n_vectors, slots_p, j->length, by_rows(rows, length_p), s->means_t, slots_p, s->gradient, slots_p, 1);
     clear(s->constants, slots_p);
