@@ -101,11 +101,11 @@ def test_the_hash_sees_what_the_directions_leave() -> None:
     layer = PartlyExactConv2d.from_conv(conv, TrecConfig(1, 2, "strip_shared", exact_directions=1)).eval()
     x = torch.tensor([[[[9.0, -9, 3, -3]], [[1.0, 1, -1, -1]]]])
     layer.initialise_hash(x)
-    assert layer.directions.weight.flatten().tolist() == [1, 0]
-    assert layer.exact.weight.flatten().tolist() == [1]
-    assert layer.clustered.weight.flatten().tolist() == [0, 1]
-    assert layer.clustered.hash_vectors.flatten().tolist() == [0, 1]
-    assert layer(x).flatten().tolist() == [10, -8, 2, -4]  # exact, for both clusters are of one value
+    assert layer.directions.weight.flatten().tolist() == pytest.approx([1, 0], abs=1e-6)
+    assert layer.exact.weight.flatten().tolist() == pytest.approx([1])
+    assert layer.clustered.weight.flatten().tolist() == pytest.approx([0, 1], abs=1e-6)
+    assert layer.clustered.hash_vectors.flatten().tolist() == pytest.approx([0, 1], abs=1e-6)
+    assert layer(x).flatten().tolist() == pytest.approx([10, -8, 2, -4])  # exact, for both clusters are of one value
 
 
 @pytest.mark.parametrize("start", ["principal", "levels"])

@@ -143,7 +143,7 @@ static inline void clear_gradient(const job *j, const soft_space *s)
     if (j->uses_in_order) {
         return; /* the only part writes it whole */
     }
-    if (gathers_pulls(j)) {
+    if (s->pulls != NULL) {
         clear(s->pulls, (int64_t)j->n_vectors * round_up(j->length));
     } else {
         clear(s->gradient, (int64_t)j->n_vectors * round_up(soft_slots(j)));
@@ -170,7 +170,7 @@ static inline void add_part(const job *j, const soft_space *s, const float *weig
                             const int32_t *uses, const float *outputs)
 {
     const int32_t slots_p = round_up(soft_slots(j));
-    if (gathers_pulls(j)) {
+    if (s->pulls != NULL) {
         add_used(j, s, uses, outputs, weights_t, round_up(j->length), s->pulls);
         return;
     }
@@ -187,7 +187,7 @@ static inline void finish_soft(const job *j, const soft_space *s, const float *r
 {
     const int32_t length_p = round_up(j->length);
     const int32_t slots_p = round_up(soft_slots(j));
-    if (gathers_pulls(j)) {
+    if (s->pulls != NULL) {
         multiply(j->n_vectors, slots_p, j->length, by_rows(s->pulls, length_p), s->means_t, slots_p, s->gradient,
                  slots_p, 0);
     }
